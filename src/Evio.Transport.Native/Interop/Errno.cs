@@ -1,0 +1,78 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Evio.Transport.Native.Interop;
+
+/// <summary>Linux's error numbers (errno(3)), as far as the reactor tells them apart.</summary>
+internal static class Errno
+{
+    internal const int EPERM = 1;
+    internal const int ENOENT = 2;
+    internal const int EINTR = 4;
+    internal const int EBADF = 9;
+    internal const int EAGAIN = 11;
+    internal const int ENOMEM = 12;
+    internal const int EACCES = 13;
+    internal const int EFAULT = 14;
+    internal const int EINVAL = 22;
+    internal const int ENFILE = 23;
+    internal const int EMFILE = 24;
+    internal const int EPIPE = 32;
+    internal const int EPROTO = 71;
+    internal const int ENOTSOCK = 88;
+    internal const int EMSGSIZE = 90;
+    internal const int EPROTONOSUPPORT = 93;
+    internal const int EOPNOTSUPP = 95;
+    internal const int EAFNOSUPPORT = 97;
+    internal const int EADDRINUSE = 98;
+    internal const int EADDRNOTAVAIL = 99;
+    internal const int ENETDOWN = 100;
+    internal const int ENETUNREACH = 101;
+    internal const int ECONNABORTED = 103;
+    internal const int ECONNRESET = 104;
+    internal const int ENOBUFS = 105;
+    internal const int ENOTCONN = 107;
+    internal const int ESHUTDOWN = 108;
+    internal const int ETIMEDOUT = 110;
+    internal const int ECONNREFUSED = 111;
+    internal const int EHOSTUNREACH = 113;
+
+    /// <summary>
+    /// The reason of the failure of the call on the line before. The runtime keeps it across the return from native code; any later call may
+    /// overwrite it.
+    /// </summary>
+    internal static int Last => Marshal.GetLastSystemError();
+
+    /// <summary>The BCL's name for an error number, so that callers see the exceptions they know.</summary>
+    internal static SocketError ToSocketError(int errno) => errno switch
+    {
+        0 => SocketError.Success,
+        EINTR => SocketError.Interrupted,
+        EBADF => SocketError.OperationAborted,
+        EAGAIN => SocketError.WouldBlock,
+        EPERM or EACCES => SocketError.AccessDenied,
+        EFAULT => SocketError.Fault,
+        EINVAL => SocketError.InvalidArgument,
+        ENFILE or EMFILE => SocketError.TooManyOpenSockets,
+        EPIPE or ESHUTDOWN => SocketError.Shutdown,
+        ENOTSOCK => SocketError.NotSocket,
+        EMSGSIZE => SocketError.MessageSize,
+        EPROTONOSUPPORT => SocketError.ProtocolNotSupported,
+        EOPNOTSUPP => SocketError.OperationNotSupported,
+        EAFNOSUPPORT => SocketError.AddressFamilyNotSupported,
+        EADDRINUSE => SocketError.AddressAlreadyInUse,
+        EADDRNOTAVAIL or ENOENT => SocketError.AddressNotAvailable,
+        ENETDOWN => SocketError.NetworkDown,
+        ENETUNREACH => SocketError.NetworkUnreachable,
+        ECONNABORTED => SocketError.ConnectionAborted,
+        ECONNRESET => SocketError.ConnectionReset,
+        ENOBUFS or ENOMEM => SocketError.NoBufferSpaceAvailable,
+        ENOTCONN => SocketError.NotConnected,
+        ETIMEDOUT => SocketError.TimedOut,
+        ECONNREFUSED => SocketError.ConnectionRefused,
+        EHOSTUNREACH => SocketError.HostUnreachable,
+        _ => SocketError.SocketError,
+    };
+
+    internal static SocketException ToException(int errno, string message) => new((int)ToSocketError(errno), message);
+}

@@ -1,0 +1,103 @@
+using System.Runtime.InteropServices;
+
+namespace Evio.Transport.Native.Interop;
+
+/// <summary>
+/// The C library's entry points, as they are: blittable signatures, no marshalling. A result below zero means that the reason is in
+/// <see cref="Errno.Last"/>, which is to be read on the very next line. All file descriptors that pass through here are non-blocking, so no
+/// call but <see cref="epoll_wait"/> keeps its thread.
+/// </summary>
+internal static unsafe partial class Libc
+{
+    private const string Library = "libc";
+
+    [LibraryImport(Library)]
+    internal static partial int epoll_create1(int flags);
+
+    [LibraryImport(Library)]
+    internal static partial int epoll_ctl(int epfd, int op, int fd, byte* epollEvent);
+
+    [LibraryImport(Library)]
+    internal static partial int epoll_wait(int epfd, byte* events, int maxEvents, int timeoutMilliseconds);
+
+    [LibraryImport(Library)]
+    internal static partial int eventfd(uint initialValue, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial nint read(int fd, void* buffer, nuint count);
+
+    [LibraryImport(Library)]
+    internal static partial nint write(int fd, void* buffer, nuint count);
+
+    [LibraryImport(Library)]
+    internal static partial int close(int fd);
+
+    [LibraryImport(Library)]
+    internal static partial int socket(int domain, int type, int protocol);
+
+    [LibraryImport(Library)]
+    internal static partial int bind(int fd, byte* address, uint length);
+
+    [LibraryImport(Library)]
+    internal static partial int listen(int fd, int backlog);
+
+    [LibraryImport(Library)]
+    internal static partial int connect(int fd, byte* address, uint length);
+
+    [LibraryImport(Library)]
+    internal static partial int accept4(int fd, byte* address, uint* length, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial int getsockname(int fd, byte* address, uint* length);
+
+    [LibraryImport(Library)]
+    internal static partial int getsockopt(int fd, int level, int option, void* value, uint* length);
+
+    [LibraryImport(Library)]
+    internal static partial int setsockopt(int fd, int level, int option, void* value, uint length);
+
+    [LibraryImport(Library)]
+    internal static partial int fcntl(int fd, int command, nint argument);
+
+    [LibraryImport(Library)]
+    internal static partial nint recv(int fd, byte* buffer, nuint length, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial nint send(int fd, byte* buffer, nuint length, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial nint recvmsg(int fd, MessageHeader* message, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial nint sendmsg(int fd, MessageHeader* message, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial int shutdown(int fd, int how);
+
+    [LibraryImport(Library)]
+    internal static partial int statx(int directory, byte* path, int flags, uint mask, byte* result);
+
+    [LibraryImport(Library)]
+    internal static partial int unlink(byte* path);
+}
+
+/// <summary><c>struct iovec</c>: one piece of a scattered transfer.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct IoVector
+{
+    internal byte* Base;
+    internal nuint Length;
+}
+
+/// <summary><c>struct msghdr</c> as Linux's 64-bit C libraries lay it out (recvmsg(2)).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct MessageHeader
+{
+    internal byte* Name;
+    internal uint NameLength;
+    internal IoVector* Vectors;
+    internal nuint VectorCount;
+    internal byte* Control;
+    internal nuint ControlLength;
+    internal int Flags;
+}

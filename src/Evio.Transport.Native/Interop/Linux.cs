@@ -1,0 +1,55 @@
+namespace Evio.Transport.Native.Interop;
+
+/// <summary>Linux's values of the constants that <see cref="Libc"/>'s calls take. They are the same on x86-64 and arm64.</summary>
+internal static class Linux
+{
+    // socket(2), accept4(2)
+    internal const int AF_UNSPEC = 0;
+    internal const int AF_UNIX = 1;
+    internal const int AF_INET = 2;
+    internal const int AF_INET6 = 10;
+    internal const int SOCK_STREAM = 1;
+    internal const int SOCK_NONBLOCK = 0x800;
+    internal const int SOCK_CLOEXEC = 0x80000;
+
+    // setsockopt(2), socket(7), tcp(7), ipv6(7)
+    internal const int SOL_SOCKET = 1;
+    internal const int SO_REUSEADDR = 2;
+    internal const int SO_TYPE = 3;
+    internal const int SO_LINGER = 13;
+    internal const int SO_REUSEPORT = 15;
+    internal const int SO_ACCEPTCONN = 30;
+    internal const int IPPROTO_TCP = 6;
+    internal const int TCP_NODELAY = 1;
+    internal const int IPPROTO_IPV6 = 41;
+    internal const int IPV6_V6ONLY = 26;
+
+    // send(2), shutdown(2)
+    internal const int MSG_NOSIGNAL = 0x4000;
+    internal const int SHUT_RD = 0;
+    internal const int SHUT_WR = 1;
+    internal const int SHUT_RDWR = 2;
+
+    // fcntl(2)
+    internal const int F_GETFL = 3;
+    internal const int F_SETFL = 4;
+    internal const int F_SETFD = 2;
+    internal const int FD_CLOEXEC = 1;
+    internal const int O_NONBLOCK = 0x800;
+
+    // eventfd(2)
+    internal const int EFD_CLOEXEC = 0x80000;
+    internal const int EFD_NONBLOCK = 0x800;
+
+    // statx(2): the mode is at a fixed place on every architecture, which stat(2) does not promise.
+    internal const int AT_FDCWD = -100;
+    internal const int AT_SYMLINK_NOFOLLOW = 0x100;
+    internal const uint STATX_TYPE = 1;
+    internal const int SizeOfStatx = 256;
+    internal const int OffsetOfStatxMode = 28;
+    internal const int S_IFMT = 0xF000;
+    internal const int S_IFSOCK = 0xC000;
+
+    /// <summary><c>sizeof(struct sockaddr_storage)</c>: room for an address of any family.</summary>
+    internal const int SizeOfSockAddrStorage = 128;
+}

@@ -1,0 +1,253 @@
+using System.Diagnostics;
+using Evio.Transport.Native.Loops;
+using Evio.Transport.Native.Polling;
+
+namespace Evio.Transport.Native;
+
+/// <summary>
+/// One thread, one poller, and all descriptors, timers and posted calls that belong to them. Loops are made by
+/// <see cref="EventLoopGroup"/>.
+/// </summary>
+public sealed class EventLoop
+{
+    private readonly EventLoopGroup _group;
+    private readonly Poller _poller;
+    private readonly RegistrationTable _registrations = new();
+    private readonly WorkQueue _work = new();
+    private readonly TimerQueue _timers = new();
+    private readonly Thread _thread;
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _connectionCount;
+    private bool _stopping;
+
+    internal EventLoop(EventLoopGroup group, int index, string threadName)
+    {
+        _group = group;
+        Index = index;
+        _poller = Poller.Create();
+        _thread = new Thread(Run) { IsBackground = true, Name = $"{threadName} {index}" };
+    }
+
+    /// <summary>The loop's position in its group, from 0.</summary>
+    public int Index { get; }
+
+    /// <summary>Whether the caller runs on this loop.</summary>
+    public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
+
+    /// <summary>The number of open connections that the loop owns, those on their way to it included. To be read from any thread.</summary>
+    public int ConnectionCount => Volatile.Read(ref _connectionCount);
+
+    /// <summary>Has the loop make a call, after those posted before. To be used from any thread, also from the loop's own.</summary>
+    /// <param name="callback">The call. It must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.</param>
+    /// <param name="state">Handed to <paramref name="callback"/>.</param>
+    /// <returns>False when the loop has ended; the call will not be made.</returns>
+    public bool TryPost(Action<object?> callback, object? state)
+    {
+        ArgumentNullException.ThrowIfNull(callback);
+        if (!_work.TryEnqueue(new WorkItem(callback, state), out var mustWake))
+        {
+            return false;
+        }
+
+        if (mustWake)
+        {
+            _poller.Wake();
+        }
+
+        return true;
+    }
+
+    /// <summary>Has the loop make a call after a delay. To be used on the loop.</summary>
+    /// <param name="delay">At least this long; the loop's time has the resolution of a millisecond.</param>
+    /// <param name="callback">The call. It must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.</param>
+    /// <param name="state">Handed to <paramref name="callback"/>.</param>
+    /// <returns>The timer, which can be called off. Timers that are pending when the loop ends are dropped.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="delay"/> is negative.</exception>
+    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
+    public LoopTimer Schedule(TimeSpan delay, Action<object?> callback, object? state)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
+        ArgumentNullException.ThrowIfNull(callback);
+        if (!IsCurrent)
+        {
+            throw new InvalidOperationException($"A timer is made on its loop; call {nameof(TryPost)} first.");
+        }
+
+        return _timers.Add(delay, callback, state);
+    }
+
+    internal void ConnectionAdded() => Interlocked.Increment(ref _connectionCount);
+
+    internal void ConnectionRemoved() => Interlocked.Decrement(ref _connectionCount);
+
+    /// <summary>Registers a stream with the poller. On the loop.</summary>
+    /// <returns>The token, or <see cref="Poller.WakeToken"/> when the kernel refused; the reason is then in <paramref name="errno"/>.</returns>
+    internal ulong RegisterStream(IPollTarget target, int descriptor, out int errno) => Register(target, descriptor, isStream: true, out errno);
+
+    /// <inheritdoc cref="RegisterStream"/>
+    internal ulong RegisterListener(IPollTarget target, int descriptor, out int errno) => Register(target, descriptor, isStream: false, out errno);
+
+    private ulong Register(IPollTarget target, int descriptor, bool isStream, out int errno)
+    {
+        Debug.Assert(IsCurrent);
+        var token = _registrations.Add(target);
+        errno = isStream ? _poller.RegisterStream(descriptor, token) : _poller.RegisterListener(descriptor, token);
+        if (errno == 0)
+        {
+            return token;
+        }
+
+        _registrations.Remove(token);
+        return Poller.WakeToken;
+    }
+
+    /// <summary>Forgets a token whose descriptor is about to be closed: no event of it is delivered any more. On the loop.</summary>
+    internal void Forget(ulong token) => _registrations.Remove(token);
+
+    /// <summary>Forgets a token whose descriptor stays open. On the loop.</summary>
+    internal void Deregister(ulong token, int descriptor)
+    {
+        _registrations.Remove(token);
+        _poller.Deregister(descriptor);
+    }
+
+    internal void Start() => _thread.Start();
+
+    /// <summary>Ends the loop: its descriptors are closed, the calls posted before are made, and its thread ends.</summary>
+    internal async Task StopAsync()
+    {
+        if (!_thread.IsAlive && !_ended.Task.IsCompleted)
+        {
+            // Never started: nothing runs on it that could end it.
+            _ = _work.Close();
+            _poller.Dispose();
+            return;
+        }
+
+        _ = TryPost(static state => ((EventLoop)state!)._stopping = true, this);
+        await _ended.Task.ConfigureAwait(false);
+        if (!IsCurrent)
+        {
+            _thread.Join();
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            while (!_stopping)
+            {
+                RunOnce();
+            }
+        }
+        catch (Exception exception)
+        {
+            // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
+            _group.OnUnhandledException(this, exception);
+        }
+        finally
+        {
+            End();
+        }
+    }
+
+    /// <summary>One pass, the life of every event: wait, descriptors, posted calls, timers.</summary>
+    private void RunOnce()
+    {
+        int count;
+        if (_work.TryBlock())
+        {
+            count = _poller.Wait(_timers.MillisecondsToNext());
+
+            // Before anything runs, so that what the events below post costs no wake-up.
+            _work.SetAwake();
+        }
+        else
+        {
+            count = _poller.Wait(0);
+        }
+
+        for (var i = 0; i < count; i++)
+        {
+            var (token, events) = _poller.GetEvent(i);
+            if (_registrations.Find(token) is { } target)
+            {
+                Deliver(target, events);
+            }
+        }
+
+        RunWork(_work.Take());
+
+        if (!_timers.IsEmpty)
+        {
+            RunTimers();
+        }
+    }
+
+    private void Deliver(IPollTarget target, ReadyEvents events)
+    {
+        try
+        {
+            target.OnReady(events);
+        }
+        catch (Exception exception)
+        {
+            _group.OnUnhandledException(this, exception);
+            target.OnFault(exception);
+        }
+    }
+
+    private void RunWork(List<WorkItem> work)
+    {
+        foreach (var item in work)
+        {
+            try
+            {
+                item.Callback(item.State);
+            }
+            catch (Exception exception)
+            {
+                _group.OnUnhandledException(this, exception);
+            }
+        }
+
+        work.Clear();
+    }
+
+    private void RunTimers()
+    {
+        var now = Stopwatch.GetTimestamp();
+        while (_timers.TakeDue(now) is { } timer)
+        {
+            try
+            {
+                timer.Fire();
+            }
+            catch (Exception exception)
+            {
+                _group.OnUnhandledException(this, exception);
+            }
+        }
+    }
+
+    private void End()
+    {
+        try
+        {
+            // The queue first: a connection that is being handed over becomes a registration, and is closed with the others.
+            RunWork(_work.Close());
+            foreach (var target in _registrations.Snapshot())
+            {
+                target.OnLoopStopping();
+            }
+
+            Debug.Assert(_registrations.Count == 0, "Every target closes itself when its loop stops.");
+        }
+        finally
+        {
+            _poller.Dispose();
+            _ended.SetResult();
+        }
+    }
+}

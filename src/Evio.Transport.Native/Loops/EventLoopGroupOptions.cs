@@ -1,0 +1,26 @@
+namespace Evio.Transport.Native;
+
+/// <summary>How a group of loops is made.</summary>
+public sealed class EventLoopGroupOptions
+{
+    /// <summary>The largest number of loops in a group.</summary>
+    public const int MaxLoopCount = 1024;
+
+    /// <summary>The number of loops.</summary>
+    /// <remarks>From 1 to <see cref="MaxLoopCount"/>; as in evio, 0 means 1 and −1 one per processor. Defaults to −1.</remarks>
+    public int LoopCount { get; set; } = -1;
+
+    /// <summary>Which loop becomes the owner of an accepted connection.</summary>
+    /// <remarks>Defaults to <see cref="LoadBalance.Random"/>.</remarks>
+    public LoadBalance LoadBalance { get; set; } = LoadBalance.Random;
+
+    /// <summary>The beginning of the names of the loops' threads; the loop's index follows.</summary>
+    public string ThreadName { get; set; } = "Evio loop";
+
+    /// <summary>Called on a loop with what a handler, a posted call or a timer threw. It must not throw itself.</summary>
+    /// <remarks>
+    /// The loop goes on; a connection whose handler threw is closed. Without a receiver the exception ends the process, as every unhandled
+    /// exception in .NET does.
+    /// </remarks>
+    public Action<EventLoop, Exception>? OnUnhandledException { get; set; }
+}

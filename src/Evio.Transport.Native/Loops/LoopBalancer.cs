@@ -1,0 +1,52 @@
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>
+/// Names the loop that will own a connection and counts it there at once, so that simultaneous accepts on several loops see each other's
+/// choice: round-robin and least-connections are exact.
+/// </summary>
+internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
+{
+    private readonly Lock _lock = new();
+    private int _next;
+
+    /// <param name="accepting">The loop that accepted.</param>
+    /// <param name="spreadByKernel">Whether each loop has a listening socket of its own, so that the accepting loop is already a random one.</param>
+    internal EventLoop Assign(EventLoop accepting, bool spreadByKernel)
+    {
+        if (loops.Length == 1 || (balance == LoadBalance.Random && spreadByKernel))
+        {
+            accepting.ConnectionAdded();
+            return accepting;
+        }
+
+        lock (_lock)
+        {
+            var owner = balance switch
+            {
+                LoadBalance.RoundRobin => loops[_next++ % loops.Length],
+                LoadBalance.LeastConnections => Least(),
+                _ => loops[Random.Shared.Next(loops.Length)],
+            };
+
+            _next %= loops.Length;
+            owner.ConnectionAdded();
+            return owner;
+        }
+    }
+
+    private EventLoop Least()
+    {
+        var least = loops[0];
+        var fewest = least.ConnectionCount;
+        for (var i = 1; i < loops.Length && fewest > 0; i++)
+        {
+            var count = loops[i].ConnectionCount;
+            if (count < fewest)
+            {
+                (least, fewest) = (loops[i], count);
+            }
+        }
+
+        return least;
+    }
+}

@@ -1,0 +1,101 @@
+using Evio.Transport.Native.Polling;
+
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>Who gets the events of a registered descriptor. All members are called on the loop.</summary>
+internal interface IPollTarget
+{
+    /// <summary>The kernel reported these events.</summary>
+    void OnReady(ReadyEvents events);
+
+    /// <summary><see cref="OnReady"/> threw: the target is to close itself, and only itself.</summary>
+    void OnFault(Exception exception);
+
+    /// <summary>The loop ends: the target is to close its descriptor.</summary>
+    void OnLoopStopping();
+}
+
+/// <summary>
+/// A loop's registrations by token. A token is a slot and the slot's generation, so an event that the kernel reported for a closed descriptor
+/// cannot be taken for one of the next descriptor with the same number or in the same slot.
+/// </summary>
+internal sealed class RegistrationTable
+{
+    // Slot 0 is never given out: its first token would be the poller's own.
+    private Slot[] _slots = new Slot[64];
+    private int _used = 1;
+    private int _firstFree;
+
+    internal int Count { get; private set; }
+
+    internal ulong Add(IPollTarget target)
+    {
+        int index;
+        if (_firstFree != 0)
+        {
+            index = _firstFree;
+            _firstFree = _slots[index].NextFree;
+        }
+        else
+        {
+            if (_used == _slots.Length)
+            {
+                Array.Resize(ref _slots, _slots.Length * 2);
+            }
+
+            index = _used++;
+        }
+
+        ref var slot = ref _slots[index];
+        slot.Target = target;
+        Count++;
+        return ((ulong)slot.Generation << 32) | (uint)index;
+    }
+
+    /// <summary>The target of a token, or null when it is no longer registered.</summary>
+    internal IPollTarget? Find(ulong token)
+    {
+        var slots = _slots;
+        var index = (uint)token;
+        return index < (uint)slots.Length && slots[index].Generation == (uint)(token >> 32) ? slots[index].Target : null;
+    }
+
+    /// <summary>Forgets a token. One that is not registered any more is no error.</summary>
+    internal void Remove(ulong token)
+    {
+        if (token == Poller.WakeToken || Find(token) is null)
+        {
+            return;
+        }
+
+        var index = (int)(uint)token;
+        ref var slot = ref _slots[index];
+        slot.Target = null;
+        slot.Generation++;
+        slot.NextFree = _firstFree;
+        _firstFree = index;
+        Count--;
+    }
+
+    /// <summary>All targets at this moment, in a copy, since they remove themselves while it is walked.</summary>
+    internal List<IPollTarget> Snapshot()
+    {
+        var targets = new List<IPollTarget>(Count);
+        foreach (ref readonly var slot in _slots.AsSpan(0, _used))
+        {
+            if (slot.Target is { } target)
+            {
+                targets.Add(target);
+            }
+        }
+
+        return targets;
+    }
+
+    private struct Slot
+    {
+        internal IPollTarget? Target;
+        internal uint Generation;
+        internal int NextFree;
+    }
+}

@@ -1,0 +1,96 @@
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>A call to be made on a loop.</summary>
+internal readonly record struct WorkItem(Action<object?> Callback, object? State);
+
+/// <summary>
+/// What other threads want done on a loop, and whether that loop has to be woken for it.
+/// </summary>
+/// <remarks>
+/// Two lists take turns: producers append to one under the lock, the loop runs the other without it. The same lock guards
+/// <see cref="_awake"/>, so the questions "is there work?" and "does the loop block?" have one answer at any moment and no wake-up can
+/// get lost between them: a producer that finds the loop awake knows that it will look again before it blocks, and one that finds it blocked is
+/// the only one to write the wake-up for this pass.
+/// <code>
+///              TryEnqueue            TryBlock, empty   TryBlock, not empty   SetAwake
+///  awake       append                blocked           awake                 awake
+///  blocked     append, wake, awake   -                 -                     awake
+///  closed      refused               -                 -                     closed
+/// </code>
+/// </remarks>
+internal sealed class WorkQueue
+{
+    private readonly Lock _lock = new();
+    private List<WorkItem> _incoming = [];
+    private List<WorkItem> _running = [];
+    private bool _awake = true;
+    private bool _closed;
+
+    /// <summary>Adds an item, from any thread.</summary>
+    /// <param name="item">What to do.</param>
+    /// <param name="mustWake">Whether the caller now has to wake the loop: true for one of all callers per blocked wait.</param>
+    /// <returns>False when the queue is closed; the item will not run.</returns>
+    internal bool TryEnqueue(WorkItem item, out bool mustWake)
+    {
+        lock (_lock)
+        {
+            mustWake = false;
+            if (_closed)
+            {
+                return false;
+            }
+
+            _incoming.Add(item);
+            if (!_awake)
+            {
+                _awake = true;
+                mustWake = true;
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>Asks, on the loop, for leave to block: refused while there is work.</summary>
+    internal bool TryBlock()
+    {
+        lock (_lock)
+        {
+            _awake = _incoming.Count > 0;
+            return !_awake;
+        }
+    }
+
+    /// <summary>Says, after a blocking wait, that the loop will look into the queue before it blocks again.</summary>
+    internal void SetAwake()
+    {
+        lock (_lock)
+        {
+            _awake = true;
+        }
+    }
+
+    /// <summary>
+    /// Takes all that has come in; the caller clears the list. What its items enqueue in turn is for the next pass, so that the descriptors
+    /// get their share however busy the queue is.
+    /// </summary>
+    internal List<WorkItem> Take()
+    {
+        lock (_lock)
+        {
+            (_incoming, _running) = (_running, _incoming);
+            return _running;
+        }
+    }
+
+    /// <summary>Refuses everything from now on and takes what came in before.</summary>
+    internal List<WorkItem> Close()
+    {
+        lock (_lock)
+        {
+            _closed = true;
+        }
+
+        return Take();
+    }
+}

@@ -1,0 +1,47 @@
+namespace Evio.Transport.Native.Polling;
+
+/// <summary>
+/// The kernel's readiness notification, in six verbs: register a stream, register a listener, deregister, wait, wake, dispose.
+/// Registration and <see cref="Wait"/> belong to the loop; <see cref="Wake"/> may be called from any thread until the poller is disposed.
+/// </summary>
+internal abstract class Poller : IDisposable
+{
+    /// <summary>The token of the poller's own wake-up. No registration gets it.</summary>
+    internal const ulong WakeToken = 0;
+
+    /// <summary>How many events one wait can bring.</summary>
+    internal const int MaxEvents = 256;
+
+    internal static bool IsSupported => OperatingSystem.IsLinux() && Environment.Is64BitProcess;
+
+    internal static Poller Create() => new EpollPoller();
+
+    /// <summary>
+    /// Reports every change of readiness, in either direction, once: after an event the owner has to receive or send until the kernel says
+    /// that it would block or transfers less than asked.
+    /// </summary>
+    /// <returns>0, or the error number.</returns>
+    internal abstract int RegisterStream(int descriptor, ulong token);
+
+    /// <summary>Reports that connections wait for as long as any waits.</summary>
+    /// <returns>0, or the error number.</returns>
+    internal abstract int RegisterListener(int descriptor, ulong token);
+
+    /// <summary>
+    /// Ends the reports of a descriptor that stays open. One that is closed needs no deregistration: the kernel forgets it.
+    /// </summary>
+    internal abstract void Deregister(int descriptor);
+
+    /// <summary>Waits for events and keeps them for <see cref="GetEvent"/>.</summary>
+    /// <param name="timeoutMilliseconds">The longest wait; 0 only looks, −1 waits without limit.</param>
+    /// <returns>The number of events; 0 when the time is up or a signal interrupted.</returns>
+    internal abstract int Wait(int timeoutMilliseconds);
+
+    /// <summary>The event at <paramref name="index"/> of the last <see cref="Wait"/>.</summary>
+    internal abstract (ulong Token, ReadyEvents Events) GetEvent(int index);
+
+    /// <summary>Ends the current or the next <see cref="Wait"/>.</summary>
+    internal abstract void Wake();
+
+    public abstract void Dispose();
+}

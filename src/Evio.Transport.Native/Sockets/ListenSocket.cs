@@ -1,0 +1,183 @@
+using Evio.Transport.Native.Interop;
+using Evio.Transport.Native.Loops;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>One listening descriptor on one loop. All but <see cref="StartAsync"/> is called on that loop.</summary>
+internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loop, int descriptor) : IPollTarget
+{
+    /// <summary>How many connections are accepted before the loop's other descriptors get their turn.</summary>
+    private const int MaxAcceptsPerEvent = 64;
+
+    /// <summary>How many are accepted when the listener closes: no backlog is longer.</summary>
+    private const int MaxAcceptsAtClose = StreamListenerOptions.MaxBacklog + 1;
+
+    private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
+
+    private ulong _token;
+    private bool _registered;
+    private bool _paused;
+    private bool _closed;
+    private LoopTimer? _backOff;
+
+    internal EventLoop Loop => loop;
+
+    internal Task StartAsync()
+    {
+        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var posted = loop.TryPost(
+            state =>
+            {
+                try
+                {
+                    Register();
+                    started.SetResult();
+                }
+                catch (Exception exception)
+                {
+                    started.SetException(exception);
+                }
+            }, null);
+        if (!posted)
+        {
+            Close();
+            started.SetException(new ObjectDisposedException(nameof(EventLoopGroup)));
+        }
+
+        return started.Task;
+    }
+
+    public void OnReady(ReadyEvents events) => Accept(MaxAcceptsPerEvent);
+
+    public void OnFault(Exception exception)
+    {
+        // An exception of onAccepted, whose connection is closed. Those that still wait are reported again, level-triggered.
+    }
+
+    public void OnLoopStopping() => Close();
+
+    internal void Pause()
+    {
+        _paused = true;
+        Update();
+    }
+
+    internal void Resume()
+    {
+        _paused = false;
+        Update();
+    }
+
+    internal void Close()
+    {
+        if (_closed)
+        {
+            return;
+        }
+
+        try
+        {
+            // The backlog's connections are established from their clients' point of view; closing would reset them.
+            Accept(MaxAcceptsAtClose);
+        }
+        finally
+        {
+            _closed = true;
+            _backOff?.Cancel();
+            Update();
+            if (listener.OwnsDescriptors)
+            {
+                _ = Libc.close(descriptor);
+            }
+
+            listener.Release();
+        }
+    }
+
+    private void Accept(int limit)
+    {
+        // The address is written to the stack, and only the bytes of an IP address are kept.
+        var address = stackalloc byte[Linux.SizeOfSockAddrStorage];
+        for (var i = 0; i < limit; i++)
+        {
+            uint length = Linux.SizeOfSockAddrStorage;
+            var accepted = Libc.accept4(descriptor, address, &length, Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC);
+            if (accepted >= 0)
+            {
+                listener.Succeeded();
+                listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)));
+                continue;
+            }
+
+            var errno = Errno.Last;
+            switch (errno)
+            {
+                case Errno.EAGAIN:
+                    return;
+                case Errno.EMFILE or Errno.ENFILE or Errno.ENOBUFS or Errno.ENOMEM:
+                    BackOffFrom(errno, limit);
+                    return;
+                case Errno.EBADF or Errno.EINVAL or Errno.ENOTSOCK or Errno.EOPNOTSUPP:
+                    // The descriptor is not, or no longer, a listening socket: an inherited one was closed or shut down by its owner. Every
+                    // further attempt would end like this one, so they are made at the back-off's pace.
+                    BackOffFrom(errno, limit);
+                    return;
+                default:
+                    // ECONNABORTED, EINTR, EPROTO, EPERM and the pending network errors of the new connection (accept(2)): that one is
+                    // lost, the next may be fine.
+                    continue;
+            }
+        }
+    }
+
+    private void BackOffFrom(int errno, int limit)
+    {
+        listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
+        if (_backOff is not null || limit == MaxAcceptsAtClose)
+        {
+            // Closing: nobody will try again.
+            return;
+        }
+
+        _backOff = loop.Schedule(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
+        Update();
+    }
+
+    private void EndBackOff()
+    {
+        _backOff = null;
+        Update();
+    }
+
+    private void Update()
+    {
+        if (_closed || _paused || _backOff is not null)
+        {
+            if (_registered)
+            {
+                _registered = false;
+                loop.Deregister(_token, descriptor);
+            }
+        }
+        else if (!_registered)
+        {
+            Register();
+        }
+    }
+
+    private void Register()
+    {
+        if (_closed)
+        {
+            return;
+        }
+
+        _token = loop.RegisterListener(this, descriptor, out var errno);
+        if (errno != 0)
+        {
+            throw Errno.ToException(errno, $"{listener.LocalEndPoint} could not be registered with its loop (errno {errno}).");
+        }
+
+        _registered = true;
+    }
+}

@@ -1,0 +1,82 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Interop;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>
+/// A <c>sockaddr</c> of an IP end point, kept as the kernel wrote it (28 bytes for IPv6, 16 for IPv4), so that a connection whose address nobody
+/// asks for costs no object. Everything else (Unix paths) is not kept.
+/// </summary>
+[InlineArray(Size)]
+internal struct SocketAddressBytes
+{
+    internal const int Size = 28;
+
+    private byte _first;
+
+    internal static SocketAddressBytes From(ReadOnlySpan<byte> address)
+    {
+        SocketAddressBytes bytes = default;
+        if (address.Length <= Size)
+        {
+            address.CopyTo(bytes);
+        }
+
+        return bytes;
+    }
+
+    internal readonly IPEndPoint? ToIPEndPoint()
+    {
+        ReadOnlySpan<byte> bytes = this;
+        return SocketAddresses.ToEndPoint(bytes) as IPEndPoint;
+    }
+}
+
+/// <summary>Between the BCL's end points and the kernel's <c>sockaddr</c>. The BCL knows each system's layout.</summary>
+internal static unsafe class SocketAddresses
+{
+    private static readonly IPEndPoint IPv4 = new(IPAddress.Any, 0);
+    private static readonly IPEndPoint IPv6 = new(IPAddress.IPv6Any, 0);
+    private static readonly UnixDomainSocketEndPoint Unix = new("/");
+
+    internal static ReadOnlySpan<byte> ToBytes(EndPoint endPoint)
+    {
+        var address = endPoint.Serialize();
+        return address.Buffer.Span[..address.Size];
+    }
+
+    /// <summary>The end point in a <c>sockaddr</c>, or null for a family that is neither IP nor Unix.</summary>
+    internal static EndPoint? ToEndPoint(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length < sizeof(ushort))
+        {
+            return null;
+        }
+
+        return Unsafe.ReadUnaligned<ushort>(in bytes[0]) switch
+        {
+            Linux.AF_INET => Create(IPv4, AddressFamily.InterNetwork, bytes[..16]),
+            Linux.AF_INET6 => Create(IPv6, AddressFamily.InterNetworkV6, bytes),
+            Linux.AF_UNIX => Create(Unix, AddressFamily.Unix, bytes),
+            _ => null,
+        };
+
+        static EndPoint Create(EndPoint kind, AddressFamily family, ReadOnlySpan<byte> bytes)
+        {
+            var address = new SocketAddress(family, bytes.Length);
+            bytes.CopyTo(address.Buffer.Span);
+            return kind.Create(address);
+        }
+    }
+
+    internal static EndPoint? GetLocal(int descriptor)
+    {
+        var buffer = stackalloc byte[Linux.SizeOfSockAddrStorage];
+        uint length = Linux.SizeOfSockAddrStorage;
+        return Libc.getsockname(descriptor, buffer, &length) == 0
+            ? ToEndPoint(new ReadOnlySpan<byte>(buffer, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)))
+            : null;
+    }
+}

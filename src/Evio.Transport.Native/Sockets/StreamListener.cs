@@ -1,0 +1,162 @@
+using System.Net;
+using System.Net.Sockets;
+using Evio.Transport.Native.Sockets;
+
+namespace Evio.Transport.Native;
+
+/// <summary>Accepts stream connections on all loops of a group and hands each to the loop that will own it.</summary>
+/// <remarks>All members may be used from any thread.</remarks>
+public sealed class StreamListener : IAsyncDisposable
+{
+    private readonly EventLoopGroup _group;
+    private readonly Action<StreamSocket> _onAccepted;
+    private readonly StreamListenerOptions _options;
+    private readonly ListenSockets _sockets;
+    private readonly ListenSocket[] _listening;
+    private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _closing;
+
+    // The listening sockets that are open, and the connections that are on their way to their loop. At 0 nothing more will be accepted.
+    private int _active;
+    private int _failing;
+
+    private StreamListener(EventLoopGroup group, ListenSockets sockets, Action<StreamSocket> onAccepted, StreamListenerOptions options)
+    {
+        _group = group;
+        _sockets = sockets;
+        _onAccepted = onAccepted;
+        _options = options;
+
+        // A single descriptor is watched by one loop, which hands over what it accepts.
+        _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor))];
+        _active = _listening.Length;
+    }
+
+    /// <summary>The bound address, with the port that the kernel chose.</summary>
+    public EndPoint LocalEndPoint => _sockets.EndPoint;
+
+    /// <summary>Stops taking connections from the backlog, where they wait meanwhile. Without effect when it is paused.</summary>
+    public void Pause() => Post(static socket => ((ListenSocket)socket!).Pause());
+
+    /// <summary>Goes on after <see cref="Pause"/>.</summary>
+    public void Resume() => Post(static socket => ((ListenSocket)socket!).Resume());
+
+    /// <summary>
+    /// Stops listening. The connections in the backlog at this moment are accepted first, since their clients have been told that they are
+    /// connected; a Unix-domain socket's file is removed.
+    /// </summary>
+    /// <returns>A task that completes when the last accepted connection has been given to its loop and all descriptors are closed.</returns>
+    public Task CloseAsync()
+    {
+        if (Interlocked.Exchange(ref _closing, 1) == 0)
+        {
+            if (_sockets.SocketFile is { } file)
+            {
+                // While the descriptor still listens, so that it cannot be a successor's file.
+                File.Delete(file);
+            }
+
+            Post(static socket => ((ListenSocket)socket!).Close());
+        }
+
+        return _closed.Task;
+    }
+
+    /// <inheritdoc cref="CloseAsync"/>
+    public ValueTask DisposeAsync() => new(CloseAsync());
+
+    internal static async Task<StreamListener> StartAsync(
+        EventLoopGroup group, ListenSockets sockets, Action<StreamSocket> onAccepted, StreamListenerOptions options)
+    {
+        var listener = new StreamListener(group, sockets, onAccepted, options);
+        try
+        {
+            await Task.WhenAll(listener._listening.Select(static socket => socket.StartAsync())).ConfigureAwait(false);
+            return listener;
+        }
+        catch
+        {
+            await listener.CloseAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    internal bool OwnsDescriptors => _sockets.OwnsDescriptors;
+
+    /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
+    internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
+    {
+        var owner = _group.Balancer.Assign(accepting, spreadByKernel: _listening.Length == _group.Loops.Count);
+        var socket = new StreamSocket(owner, descriptor, LocalEndPoint, SocketAddressBytes.From(remoteAddress));
+        if (owner == accepting)
+        {
+            Deliver(socket);
+            return;
+        }
+
+        Interlocked.Increment(ref _active);
+        var handOver = (this, socket);
+        if (!owner.TryPost(static state =>
+            {
+                var (listener, socket) = ((StreamListener, StreamSocket))state!;
+                try
+                {
+                    listener.Deliver(socket);
+                }
+                finally
+                {
+                    listener.Release();
+                }
+            }, handOver))
+        {
+            socket.Close();
+            Release();
+        }
+    }
+
+    private void Deliver(StreamSocket socket)
+    {
+        try
+        {
+            _onAccepted(socket);
+        }
+        catch
+        {
+            socket.Close();
+            throw;
+        }
+    }
+
+    internal void Failing(SocketException reason)
+    {
+        if (Interlocked.Exchange(ref _failing, 1) == 0)
+        {
+            _options.OnAcceptFailing?.Invoke(this, reason);
+        }
+    }
+
+    internal void Succeeded()
+    {
+        if (Volatile.Read(ref _failing) != 0 && Interlocked.Exchange(ref _failing, 0) != 0)
+        {
+            _options.OnAcceptRecovered?.Invoke(this);
+        }
+    }
+
+    internal void Release()
+    {
+        if (Interlocked.Decrement(ref _active) == 0)
+        {
+            _closed.SetResult();
+        }
+    }
+
+    private void Post(Action<object?> callback)
+    {
+        foreach (var socket in _listening)
+        {
+            // A loop that has ended has closed its listening socket.
+            _ = socket.Loop.TryPost(callback, socket);
+        }
+    }
+}

@@ -1,0 +1,438 @@
+using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Interop;
+using Evio.Transport.Native.Loops;
+using Evio.Transport.Native.Sockets;
+
+namespace Evio.Transport.Native;
+
+/// <summary>A connected, non-blocking stream socket (TCP or Unix) that belongs to one loop.</summary>
+/// <remarks>
+/// <para>
+/// <see cref="Start"/> is to be called once, on the loop. Everything else may be called from any thread, also after the socket was closed: a
+/// receive or send is then refused, and never reaches a descriptor that the kernel has given out again.
+/// </para>
+/// <para>
+/// That is ensured by leases: each call holds one while it is in the kernel, and close(2) waits for the last of them. Closing is a bit in the same
+/// word, after which no lease is granted.
+/// </para>
+/// </remarks>
+public sealed unsafe class StreamSocket : IPollTarget
+{
+    /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
+    public const int MaxBuffers = 16;
+
+    private const int Closing = int.MinValue;
+
+    private readonly int _descriptor;
+    private readonly EndPoint? _listenerEndPoint;
+    private readonly SocketAddressBytes _remoteAddress;
+    private IStreamHandler? _handler;
+    private EndPoint? _localEndPoint;
+    private EndPoint? _remoteEndPoint;
+    private ulong _token;
+    private int _leases;
+    private int _closeRequested;
+
+    /// <param name="loop">The owner, which has counted the connection.</param>
+    /// <param name="descriptor">The connection; this object closes it.</param>
+    /// <param name="listenerEndPoint">What the listener is bound to.</param>
+    /// <param name="remoteAddress">The peer's address as accept4 gave it.</param>
+    internal StreamSocket(EventLoop loop, int descriptor, EndPoint? listenerEndPoint, in SocketAddressBytes remoteAddress)
+    {
+        Loop = loop;
+        _descriptor = descriptor;
+        _listenerEndPoint = listenerEndPoint;
+        _remoteAddress = remoteAddress;
+    }
+
+    /// <summary>The loop that the socket belongs to.</summary>
+    public EventLoop Loop { get; }
+
+    /// <summary>
+    /// This side's address; null when it was not asked for before the socket was closed, and for the fallback of an unknown address family.
+    /// </summary>
+    public EndPoint? LocalEndPoint => _localEndPoint ??= _listenerEndPoint switch
+    {
+        // Bound to one address, every connection has that one. Bound to all, each has to be asked.
+        IPEndPoint { Address: var address } bound when !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any) => bound,
+        IPEndPoint or null => QueryLocalEndPoint(),
+        var other => other,
+    };
+
+    /// <summary>The peer's address. The client's end of a Unix-domain connection usually has none; this is then the unnamed address.</summary>
+    public EndPoint? RemoteEndPoint => _remoteEndPoint ??= _remoteAddress.ToIPEndPoint() ?? (EndPoint?)SocketAddresses.ToEndPoint(UnnamedUnixAddress);
+
+    private static ReadOnlySpan<byte> UnnamedUnixAddress => [Linux.AF_UNIX, 0];
+
+    /// <summary>
+    /// A handle of the same descriptor that does not own it, for options that this class does not have. It must not be used after the
+    /// socket is closed.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
+    public SafeSocketHandle DangerousGetHandle()
+    {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _leases) < 0, this);
+        return new SafeSocketHandle(_descriptor, ownsHandle: false);
+    }
+
+    /// <summary>Begins to report events to a handler. To be called once, on the loop.</summary>
+    /// <param name="handler">Gets the events. Closing the socket from within it is permitted.</param>
+    /// <exception cref="InvalidOperationException">The caller is not on the loop, or the socket is started or closed.</exception>
+    /// <exception cref="SocketException">The kernel refused to watch the socket, for want of memory for example.</exception>
+    public void Start(IStreamHandler handler)
+    {
+        ArgumentNullException.ThrowIfNull(handler);
+        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _closeRequested) != 0)
+        {
+            throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
+        }
+
+        _handler = handler;
+        _token = Loop.RegisterStream(this, _descriptor, out var errno);
+        if (errno != 0)
+        {
+            _handler = null;
+            throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
+        }
+    }
+
+    /// <summary>Receives what has arrived, without waiting.</summary>
+    /// <param name="buffer">Room for it; not empty.</param>
+    /// <returns>How much arrived, 0 at the end of the peer's output, or why nothing was received.</returns>
+    public IoResult Receive(Span<byte> buffer)
+    {
+        Debug.Assert(!buffer.IsEmpty, "A receive without room looks like the end of the input.");
+        if (!TryLease())
+        {
+            return IoResult.Closed;
+        }
+
+        try
+        {
+            // SOUND: the memory is fixed for the duration of the call, and the call does not block.
+            fixed (byte* start = buffer)
+            {
+                while (true)
+                {
+                    var count = Libc.recv(_descriptor, start, (nuint)buffer.Length, 0);
+                    if (count >= 0)
+                    {
+                        return IoResult.FromCount(count);
+                    }
+
+                    var errno = Errno.Last;
+                    if (errno != Errno.EINTR)
+                    {
+                        return IoResult.FromError(errno);
+                    }
+                }
+            }
+        }
+        finally
+        {
+            EndLease();
+        }
+    }
+
+    /// <summary>Receives what has arrived into several buffers, the first one first, without waiting.</summary>
+    /// <param name="buffers">At least one; those beyond <see cref="MaxBuffers"/> are not used.</param>
+    /// <returns>How much arrived in all, 0 at the end of the peer's output, or why nothing was received.</returns>
+    public IoResult Receive(ReadOnlySpan<Memory<byte>> buffers)
+    {
+        if (buffers.Length == 1)
+        {
+            return Receive(buffers[0].Span);
+        }
+
+        var pins = new PinnedBuffers();
+        try
+        {
+            foreach (var buffer in buffers[..Math.Min(buffers.Length, MaxBuffers)])
+            {
+                pins.Add(buffer);
+            }
+
+            return Transfer(ref pins, isSend: false);
+        }
+        finally
+        {
+            pins.Release();
+        }
+    }
+
+    /// <summary>Sends as much as the kernel takes, without waiting.</summary>
+    /// <returns>How much the kernel took, which may be less than given, or why it took nothing.</returns>
+    public IoResult Send(ReadOnlySpan<byte> buffer)
+    {
+        if (!TryLease())
+        {
+            return IoResult.Closed;
+        }
+
+        try
+        {
+            // SOUND: the memory is fixed for the duration of the call, and the call does not block.
+            fixed (byte* start = buffer)
+            {
+                while (true)
+                {
+                    var count = Libc.send(_descriptor, start, (nuint)buffer.Length, Linux.MSG_NOSIGNAL);
+                    if (count >= 0)
+                    {
+                        return IoResult.FromCount(count);
+                    }
+
+                    var errno = Errno.Last;
+                    if (errno != Errno.EINTR)
+                    {
+                        return IoResult.FromError(errno);
+                    }
+                }
+            }
+        }
+        finally
+        {
+            EndLease();
+        }
+    }
+
+    /// <summary>Sends as much of several buffers, one after the other, as the kernel takes, without waiting.</summary>
+    /// <param name="buffers">At least one; those beyond <see cref="MaxBuffers"/> are not used.</param>
+    /// <returns>How much the kernel took in all, which may be less than given, or why it took nothing.</returns>
+    public IoResult Send(ReadOnlySpan<ReadOnlyMemory<byte>> buffers)
+    {
+        if (buffers.Length == 1)
+        {
+            return Send(buffers[0].Span);
+        }
+
+        var pins = new PinnedBuffers();
+        try
+        {
+            foreach (var buffer in buffers[..Math.Min(buffers.Length, MaxBuffers)])
+            {
+                pins.Add(buffer);
+            }
+
+            return Transfer(ref pins, isSend: true);
+        }
+        finally
+        {
+            pins.Release();
+        }
+    }
+
+    private IoResult Transfer(ref PinnedBuffers pins, bool isSend)
+    {
+        if (!TryLease())
+        {
+            return IoResult.Closed;
+        }
+
+        try
+        {
+            // SOUND: the vectors are on this stack frame's caller, and point to memory that is pinned until Release.
+            fixed (IoVector* vectors = pins.Vectors)
+            {
+                var message = new MessageHeader { Vectors = vectors, VectorCount = (nuint)pins.Count };
+                while (true)
+                {
+                    var count = isSend
+                        ? Libc.sendmsg(_descriptor, &message, Linux.MSG_NOSIGNAL)
+                        : Libc.recvmsg(_descriptor, &message, 0);
+                    if (count >= 0)
+                    {
+                        return IoResult.FromCount(count);
+                    }
+
+                    var errno = Errno.Last;
+                    if (errno != Errno.EINTR)
+                    {
+                        return IoResult.FromError(errno);
+                    }
+                }
+            }
+        }
+        finally
+        {
+            EndLease();
+        }
+    }
+
+    /// <summary>Sends FIN: the peer sees the end of the output after all that was sent before (shutdown(2)).</summary>
+    public void ShutdownSend()
+    {
+        if (TryLease())
+        {
+            // It fails only when the connection is gone already, and then there is nobody to tell.
+            _ = Libc.shutdown(_descriptor, Linux.SHUT_WR);
+            EndLease();
+        }
+    }
+
+    /// <summary>
+    /// Ends the connection at once, discarding what is unsent and unread: the peer of a TCP connection gets RST. The descriptor stays open,
+    /// and events are reported, until <see cref="Close"/>.
+    /// </summary>
+    public void Reset()
+    {
+        if (!TryLease())
+        {
+            return;
+        }
+
+        // Connecting a TCP socket to no address dissolves its connection (connect(2)), and a connection that has not ended yet is then reset.
+        // It works at once, whoever else is using the descriptor, which a close with a zero linger time would have to wait for.
+        var unspecified = stackalloc byte[SocketAddressBytes.Size];
+        new Span<byte>(unspecified, SocketAddressBytes.Size).Clear();
+        if (Libc.connect(_descriptor, unspecified, SocketAddressBytes.Size) < 0)
+        {
+            // Unix-domain sockets cannot do it. Their peer sees the end, or a reset if bytes of it are unread (unix(7)).
+            _ = Libc.shutdown(_descriptor, Linux.SHUT_RDWR);
+        }
+
+        EndLease();
+    }
+
+    /// <summary>
+    /// Closes the socket. Further calls are refused at once; the descriptor is closed when the calls in flight have returned, and not before its
+    /// loop has forgotten it.
+    /// </summary>
+    /// <remarks>
+    /// What the kernel has taken is still delivered, followed by FIN, unless received bytes were left unread: the peer then gets RST
+    /// (RFC 2525, 2.17).
+    /// </remarks>
+    public void Close()
+    {
+        if (Interlocked.Exchange(ref _closeRequested, 1) != 0)
+        {
+            return;
+        }
+
+        if (Loop.IsCurrent)
+        {
+            CloseOnLoop();
+        }
+        else if (!Loop.TryPost(static socket => ((StreamSocket)socket!).CloseOnLoop(), this))
+        {
+            // The loop has ended, and its table with it. This caller is the only one to get here.
+            CloseOnLoop();
+        }
+    }
+
+    private void CloseOnLoop()
+    {
+        Loop.Forget(_token);
+        Loop.ConnectionRemoved();
+        if (Interlocked.Add(ref _leases, Closing) == Closing)
+        {
+            _ = Libc.close(_descriptor);
+        }
+
+        _handler?.OnClosed();
+    }
+
+    /// <summary>Whether the descriptor may be used, and stays open until <see cref="EndLease"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TryLease()
+    {
+        var leases = Volatile.Read(ref _leases);
+        while (leases >= 0)
+        {
+            var before = Interlocked.CompareExchange(ref _leases, leases + 1, leases);
+            if (before == leases)
+            {
+                return true;
+            }
+
+            leases = before;
+        }
+
+        return false;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void EndLease()
+    {
+        if (Interlocked.Decrement(ref _leases) == Closing)
+        {
+            _ = Libc.close(_descriptor);
+        }
+    }
+
+    private EndPoint? QueryLocalEndPoint()
+    {
+        if (!TryLease())
+        {
+            return null;
+        }
+
+        var endPoint = SocketAddresses.GetLocal(_descriptor);
+        EndLease();
+        return endPoint;
+    }
+
+    void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
+
+    void IPollTarget.OnFault(Exception exception)
+    {
+        Reset();
+        Close();
+    }
+
+    void IPollTarget.OnLoopStopping()
+    {
+        try
+        {
+            _handler!.OnLoopStopping();
+        }
+        finally
+        {
+            Close();
+        }
+    }
+
+    /// <summary>Buffers in the kernel's form, pinned for one call.</summary>
+    private struct PinnedBuffers
+    {
+        private VectorArray _vectors;
+        private HandleArray _handles;
+
+        internal int Count { get; private set; }
+
+        [UnscopedRef]
+        internal ReadOnlySpan<IoVector> Vectors => ((ReadOnlySpan<IoVector>)_vectors)[..Count];
+
+        internal void Add(ReadOnlyMemory<byte> buffer)
+        {
+            var handle = buffer.Pin();
+            _handles[Count] = handle;
+            _vectors[Count] = new IoVector { Base = (byte*)handle.Pointer, Length = (nuint)buffer.Length };
+            Count++;
+        }
+
+        internal void Release()
+        {
+            for (var i = 0; i < Count; i++)
+            {
+                _handles[i].Dispose();
+            }
+        }
+
+        [InlineArray(MaxBuffers)]
+        private struct VectorArray
+        {
+            private IoVector _first;
+        }
+
+        [InlineArray(MaxBuffers)]
+        private struct HandleArray
+        {
+            private System.Buffers.MemoryHandle _first;
+        }
+    }
+}

@@ -1,0 +1,312 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Net.Sockets;
+using Evio.Transport.Native;
+using Evio.Transport.Pipes;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace Evio.Transport;
+
+/// <summary>
+/// One accepted connection: a socket on its loop, and the two pipe ends that are the socket. This file is about how it lives and ends;
+/// the other one is about what it shows of itself.
+/// </summary>
+/// <remarks>
+/// <para>The ways to the end, and what each does to the reader, the writer, the peer and <see cref="ConnectionClosed"/>:</para>
+/// <code>
+///                          reader                        writer        peer   ConnectionClosed
+///  the peer's FIN          completes                     goes on       -      fires
+///  the peer's reset        ConnectionResetException      "completed"   -      fires
+///  output completed, sent  ConnectionAbortedException    is complete   FIN    fires
+///  Abort, Complete(error)  the reason                    "completed"   RST    fires
+/// </code>
+/// <para>
+/// The socket is closed when nobody can use it any more: both pipe ends are complete and all output has left, or the connection was reset.
+/// </para>
+/// </remarks>
+internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler, IDuplexPipe, IThreadPoolWorkItem
+{
+    private static readonly bool FinOnError = AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out var set) && set;
+
+    private readonly EvioConnectionListener _listener;
+    private readonly ILogger _logger;
+    private readonly bool _inline;
+    private readonly CancellationTokenSource _connectionClosed = new();
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Why the connection ended, if it did not end with the peer's FIN alone. Set once, under the gate.
+    private Exception? _endReason;
+    private int _closedFired;
+    private int _deliveringThread;
+
+    // The socket's closing and the firing of ConnectionClosed.
+    private int _endsToCome = 2;
+
+    internal EvioConnection(EvioConnectionListener listener, StreamSocket socket, MemoryPool<byte> pool, EvioTransportOptions options, ILogger logger)
+    {
+        _listener = listener;
+        _logger = logger;
+        _inline = options.Scheduling == EvioScheduling.Inline;
+        _transport = this;
+        Socket = socket;
+        MemoryPool = pool;
+        Input = new SocketPipeReader(this, pool, options.MaxReadBufferSize);
+        Output = new SocketPipeWriter(this, pool, options.MaxWriteBufferSize);
+    }
+
+    /// <summary>Guards the state of the reader, the writer and the connection. Never held during a system call or a callback.</summary>
+    internal Lock Gate { get; } = new();
+
+    internal StreamSocket Socket { get; }
+
+    internal SocketPipeReader Input { get; }
+
+    internal SocketPipeWriter Output { get; }
+
+    PipeReader IDuplexPipe.Input => Input;
+
+    PipeWriter IDuplexPipe.Output => Output;
+
+    /// <summary>Whether the caller is inside the delivery of input of which more waits to be looked at: its output will have company soon.</summary>
+    internal bool IsDeliveringMoreInput => _deliveringThread == Environment.CurrentManagedThreadId && Input.HasUnexamined;
+
+    // ---- Events of the socket, on its loop ----
+
+    void IStreamHandler.OnReady(ReadyEvents events)
+    {
+        bool send;
+        ReadyAction action;
+        lock (Gate)
+        {
+            send = Output.Note(events);
+            action = Input.Note(events);
+        }
+
+        if (send)
+        {
+            Output.Send();
+        }
+
+        switch (action)
+        {
+            case ReadyAction.CompleteRead:
+                Schedule(Input);
+                break;
+            case ReadyAction.ReadAhead:
+                Input.ReadAhead();
+                break;
+        }
+
+        if ((events & ReadyEvents.Error) != 0)
+        {
+            // A reset is final, however much is still unread (the reader will come to it) or unsent.
+            FireConnectionClosed();
+        }
+    }
+
+    void IStreamHandler.OnLoopStopping() => Abort(new ConnectionAbortedException("The connection's event loop was stopped."));
+
+    void IStreamHandler.OnClosed() => OnePartEnded();
+
+    /// <summary>Runs a continuation of the user's where the options say.</summary>
+    internal void Schedule(IThreadPoolWorkItem continuation)
+    {
+        if (_inline)
+        {
+            continuation.Execute();
+        }
+        else
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(continuation, preferLocal: false);
+        }
+    }
+
+    /// <summary>Delivers input to the user, on this thread, and sees to it that deferred output leaves when the user comes back.</summary>
+    internal void DeliverInput()
+    {
+        _deliveringThread = Environment.CurrentManagedThreadId;
+        Input.CompleteRead();
+        _deliveringThread = 0;
+        if (Output.HasDeferred)
+        {
+            Output.SendDeferred();
+        }
+    }
+
+    // ---- Ends ----
+
+    internal void OnPeerFin()
+    {
+        Log.ConnectionReadFin(_logger, this);
+        FireConnectionClosed();
+    }
+
+    internal void OnReceiveFailed(Exception error) => End(error);
+
+    internal void OnSendFailed(Exception error) => End(error);
+
+    internal void OnWriterFailed(Exception error)
+    {
+        Log.ConnectionError(_logger, this, error);
+        End(error);
+    }
+
+    /// <summary>All output was sent and the writer is complete: says so to the peer.</summary>
+    internal void OnOutputFinished()
+    {
+        var reason = new ConnectionAbortedException("The connection's output was completed gracefully.");
+        lock (Gate)
+        {
+            if (_endReason is not null)
+            {
+                return;
+            }
+
+            _endReason = reason;
+        }
+
+        Log.ConnectionWriteFin(_logger, this, reason.Message);
+        Socket.ShutdownSend();
+        Input.Fail(reason);
+        FireConnectionClosed();
+        OnPipeCompleted();
+    }
+
+    /// <summary>Closes the socket when nobody can use it any more.</summary>
+    internal void OnPipeCompleted()
+    {
+        lock (Gate)
+        {
+            if (!Input.IsCompleted || !Output.IsDone)
+            {
+                return;
+            }
+        }
+
+        CloseSocket();
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Kestrel gives no reason when it merely follows a client that has gone; as on the Sockets transport the peer then gets FIN, not RST.
+    /// </remarks>
+    public override void Abort(ConnectionAbortedException? abortReason)
+    {
+        if (abortReason is null)
+        {
+            End(new ConnectionAbortedException("The connection was ended by the server."), reset: false);
+        }
+        else
+        {
+            End(abortReason);
+        }
+    }
+
+    private void End(Exception reason) => End(reason, reset: !FinOnError);
+
+    /// <summary>Ends the connection at once, for a reason, unless it has one already. What is buffered is discarded.</summary>
+    private void End(Exception reason, bool reset)
+    {
+        lock (Gate)
+        {
+            if (_endReason is not null)
+            {
+                return;
+            }
+
+            _endReason = reason;
+        }
+
+        if (reason is ConnectionResetException)
+        {
+            Log.ConnectionReset(_logger, this);
+        }
+
+        if (reset)
+        {
+            Log.ConnectionWriteRst(_logger, this, reason.Message);
+            Socket.Reset();
+        }
+        else
+        {
+            Log.ConnectionWriteFin(_logger, this, reason.Message);
+            Socket.ShutdownSend();
+        }
+
+        Input.Fail(reason);
+        Output.Close();
+        FireConnectionClosed();
+        Socket.Close();
+    }
+
+    /// <summary>Closes the socket after FIN was sent.</summary>
+    private void CloseSocket()
+    {
+        if (_endReason is not null)
+        {
+            // What the peer sent and nobody read would turn the FIN into a reset, which may overtake the last bytes of the output on its way
+            // (RFC 2525, 2.17). More than this has no claim to be waited for.
+            Span<byte> unread = stackalloc byte[4096];
+            for (var i = 0; i < 64 && Socket.Receive(unread).Count > 0; i++)
+            {
+            }
+        }
+
+        Socket.Close();
+    }
+
+    /// <summary>
+    /// Completes both pipe ends, waits until the output has left (or the connection was aborted) and everything is closed.
+    /// </summary>
+    public override async ValueTask DisposeAsync()
+    {
+        Input.Complete();
+        Output.Complete();
+        await _ended.Task.ConfigureAwait(false);
+        await base.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private void FireConnectionClosed()
+    {
+        if (Interlocked.Exchange(ref _closedFired, 1) == 0)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
+
+    void IThreadPoolWorkItem.Execute()
+    {
+        try
+        {
+            _connectionClosed.Cancel();
+        }
+        catch (Exception exception)
+        {
+            Log.ConnectionClosedCallbackFailed(_logger, this, exception);
+        }
+
+        OnePartEnded();
+    }
+
+    private void OnePartEnded()
+    {
+        if (Interlocked.Decrement(ref _endsToCome) == 0)
+        {
+            _listener.OnConnectionEnded(this);
+            _ended.SetResult();
+        }
+    }
+
+    internal Exception ToException(SocketError error)
+    {
+        var inner = new SocketException((int)error);
+        return error switch
+        {
+            // EPIPE: a reset whose own error was collected by an earlier call.
+            SocketError.ConnectionReset or SocketError.Shutdown => new ConnectionResetException(inner.Message, inner),
+            SocketError.OperationAborted => _endReason ?? new ConnectionAbortedException("The connection is closed.", inner),
+            _ => new IOException(inner.Message, inner),
+        };
+    }
+}

@@ -1,0 +1,260 @@
+using System.Buffers;
+using System.Net;
+using System.Threading.Tasks.Sources;
+using Evio.Transport.Native;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace Evio.Transport;
+
+/// <summary>
+/// A bound end point: the loops put accepted connections into a queue, from which the one caller of <see cref="AcceptAsync"/> takes them.
+/// </summary>
+internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSource<ConnectionContext?>
+{
+    private readonly EvioTransportOptions _options;
+    private readonly ILogger _logger;
+    private readonly MemoryPool<byte>[] _pools;
+
+    // What follows is guarded by this.
+    private readonly Lock _lock = new();
+    private readonly Queue<EvioConnection> _accepted = new();
+    private readonly HashSet<EvioConnection> _connections = [];
+    private ManualResetValueTaskSourceCore<ConnectionContext?> _accept;
+    private CancellationTokenRegistration _acceptCancellation;
+    private bool _acceptWaits;
+    private bool _paused;
+    private bool _unbound;
+    private bool _poolsDisposed;
+    private TaskCompletionSource? _allEnded;
+
+    private StreamListener? _listener;
+
+    private EvioConnectionListener(int loopCount, EvioTransportOptions options, Func<MemoryPool<byte>> createPool, ILogger logger)
+    {
+        _options = options;
+        _logger = logger;
+
+        // One per loop: its blocks stay with that loop's processor, and loops do not contend for them.
+        _pools = [.. Enumerable.Range(0, loopCount).Select(_ => createPool())];
+
+        // Inline, the accepting loop runs the server's accept loop, which starts each connection on the thread pool (as Kestrel does).
+        _accept.RunContinuationsAsynchronously = options.Scheduling != EvioScheduling.Inline;
+    }
+
+    public EndPoint EndPoint => _listener!.LocalEndPoint;
+
+    internal static async Task<EvioConnectionListener> BindAsync(
+        EventLoopGroup group, EndPoint endPoint, EvioTransportOptions options, Func<MemoryPool<byte>> createPool, ILogger logger)
+    {
+        var listener = new EvioConnectionListener(group.Loops.Count, options, createPool, logger);
+        var listenerOptions = new StreamListenerOptions
+        {
+            Backlog = options.Backlog,
+            NoDelay = options.NoDelay,
+            SharePort = options.SharePort,
+            OnAcceptFailing = (native, reason) => Log.AcceptFailing(logger, native.LocalEndPoint, reason),
+            OnAcceptRecovered = native => Log.AcceptRecovered(logger, native.LocalEndPoint),
+        };
+
+        try
+        {
+            listener._listener = endPoint is FileHandleEndPoint handle
+                ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: true, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
+                : await group.ListenAsync(endPoint, listener.OnAccepted, listenerOptions).ConfigureAwait(false);
+            return listener;
+        }
+        catch
+        {
+            listener.DisposePools();
+            throw;
+        }
+    }
+
+    public ValueTask<ConnectionContext?> AcceptAsync(CancellationToken cancellationToken = default)
+    {
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return ValueTask.FromCanceled<ConnectionContext?>(cancellationToken);
+        }
+
+        EvioConnection? connection;
+        var resume = false;
+        lock (_lock)
+        {
+            if (_acceptWaits)
+            {
+                throw new InvalidOperationException("Another accept is pending.");
+            }
+
+            if (_accepted.TryDequeue(out connection))
+            {
+                resume = _paused && _accepted.Count <= _options.Backlog / 2;
+                _paused &= !resume;
+            }
+            else if (!_unbound)
+            {
+                _acceptWaits = true;
+                _accept.Reset();
+                if (cancellationToken.CanBeCanceled)
+                {
+                    _acceptCancellation = cancellationToken.UnsafeRegister(
+                        static (listener, token) => ((EvioConnectionListener)listener!).CancelAccept(token), this);
+                }
+
+                return new ValueTask<ConnectionContext?>(this, _accept.Version);
+            }
+        }
+
+        if (resume)
+        {
+            _listener!.Resume();
+        }
+
+        return new ValueTask<ConnectionContext?>(connection);
+    }
+
+    public async ValueTask UnbindAsync(CancellationToken cancellationToken = default)
+    {
+        // Its backlog is accepted first, so that nobody is turned away who has been told that he is connected.
+        await _listener!.CloseAsync().WaitAsync(cancellationToken).ConfigureAwait(false);
+        lock (_lock)
+        {
+            if (_unbound)
+            {
+                return;
+            }
+
+            _unbound = true;
+            if (!_acceptWaits)
+            {
+                return;
+            }
+
+            _acceptWaits = false;
+        }
+
+        CompleteAccept(null);
+    }
+
+    /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await UnbindAsync().ConfigureAwait(false);
+
+        EvioConnection[] open;
+        Task allEnded;
+        lock (_lock)
+        {
+            open = [.. _connections];
+            _allEnded ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            if (open.Length == 0)
+            {
+                _allEnded.TrySetResult();
+            }
+
+            allEnded = _allEnded.Task;
+        }
+
+        foreach (var connection in open)
+        {
+            connection.Abort(new ConnectionAbortedException("The connection was aborted because its listener is disposed."));
+        }
+
+        await allEnded.ConfigureAwait(false);
+        DisposePools();
+    }
+
+    /// <summary>Starts a connection. On the loop that owns it.</summary>
+    private void OnAccepted(StreamSocket socket)
+    {
+        var connection = new EvioConnection(this, socket, _pools[socket.Loop.Index], _options, _logger);
+        socket.Start(connection);
+
+        var pause = false;
+        lock (_lock)
+        {
+            _connections.Add(connection);
+            if (_acceptWaits)
+            {
+                _acceptWaits = false;
+            }
+            else
+            {
+                _accepted.Enqueue(connection);
+                pause = !_paused && _listener is not null && _accepted.Count >= _options.Backlog;
+                _paused |= pause;
+                connection = null;
+            }
+        }
+
+        if (connection is not null)
+        {
+            CompleteAccept(connection);
+        }
+        else if (pause)
+        {
+            // The server does not keep up. The others wait in the kernel's backlog.
+            _listener!.Pause();
+        }
+    }
+
+    internal void OnConnectionEnded(EvioConnection connection)
+    {
+        lock (_lock)
+        {
+            _connections.Remove(connection);
+            if (_connections.Count == 0)
+            {
+                _allEnded?.TrySetResult();
+            }
+        }
+    }
+
+    private void CompleteAccept(EvioConnection? connection)
+    {
+        _acceptCancellation.Unregister();
+        _accept.SetResult(connection);
+    }
+
+    private void CancelAccept(CancellationToken token)
+    {
+        lock (_lock)
+        {
+            if (!_acceptWaits)
+            {
+                return;
+            }
+
+            _acceptWaits = false;
+        }
+
+        _accept.SetException(new OperationCanceledException(token));
+    }
+
+    private void DisposePools()
+    {
+        lock (_lock)
+        {
+            if (_poolsDisposed)
+            {
+                return;
+            }
+
+            _poolsDisposed = true;
+        }
+
+        foreach (var pool in _pools)
+        {
+            pool.Dispose();
+        }
+    }
+
+    ConnectionContext? IValueTaskSource<ConnectionContext?>.GetResult(short token) => _accept.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<ConnectionContext?>.GetStatus(short token) => _accept.GetStatus(token);
+
+    void IValueTaskSource<ConnectionContext?>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _accept.OnCompleted(continuation, state, token, flags);
+}

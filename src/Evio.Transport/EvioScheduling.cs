@@ -1,0 +1,18 @@
+namespace Evio.Transport;
+
+/// <summary>Where the application's code runs when its connection becomes readable or a paused flush may go on.</summary>
+public enum EvioScheduling
+{
+    /// <summary>
+    /// On the thread pool: the loop hands each ready connection to a pool thread, which receives, runs the application and sends.
+    /// Safe for code that blocks.
+    /// </summary>
+    ThreadPool,
+
+    /// <summary>
+    /// On the loop's own thread: receive, application and send without any hop, the cheapest way per request.
+    /// <b>Code that blocks stalls every connection of its loop</b>, and code that blocks on another connection of the same loop
+    /// waits for ever. Use it only for applications whose handlers never block.
+    /// </summary>
+    Inline,
+}

@@ -1,0 +1,147 @@
+using System.Buffers;
+using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using System.Net.Sockets;
+using Evio.Transport.Native;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+
+namespace Evio.Transport;
+
+/// <summary>Makes listeners on evio's event loops, for Kestrel or for anyone who accepts connections as <see cref="ConnectionContext"/>s.</summary>
+/// <remarks>
+/// All end points that one factory binds share one group of loops, which starts with the first of them and ends with the factory.
+/// All members may be used from any thread.
+/// </remarks>
+public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnectionListenerFactorySelector, IAsyncDisposable, IDisposable
+{
+    private readonly EvioTransportOptions _options;
+    private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
+    private readonly ILogger _logger;
+    private readonly Lock _lock = new();
+    private EventLoopGroup? _group;
+    private bool _unsupportedLogged;
+    private bool _disposed;
+
+    /// <summary>Makes a factory; nothing is started yet.</summary>
+    /// <param name="options">The options.</param>
+    /// <param name="loggerFactory">Where to log, in the category "Evio.Transport"; without it nothing is logged.</param>
+    /// <param name="memoryPoolFactory">
+    /// Makes the pools of the connections' buffers, one per loop and listener; without it <see cref="MemoryPool{T}.Shared"/> is used. Kestrel
+    /// registers one.
+    /// </param>
+    /// <exception cref="OptionsValidationException">An option has a value out of its range.</exception>
+    public EvioTransportFactory(
+        IOptions<EvioTransportOptions> options, ILoggerFactory? loggerFactory = null, IMemoryPoolFactory<byte>? memoryPoolFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        _options = options.Value;
+        var validation = new EvioTransportOptionsValidator().Validate(Options.DefaultName, _options);
+        if (validation.Failed)
+        {
+            throw new OptionsValidationException(Options.DefaultName, typeof(EvioTransportOptions), validation.Failures);
+        }
+
+        _logger = (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger(Log.Category);
+        _memoryPoolFactory = memoryPoolFactory;
+    }
+
+    /// <summary>The event loops, with their numbers of connections; empty until the first end point is bound.</summary>
+    public IReadOnlyList<EventLoop> Loops => _group?.Loops ?? [];
+
+    /// <summary>
+    /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, on systems that have a poller
+    /// (<see cref="EventLoopGroup.IsSupported"/>). Elsewhere, as the log then says once, other registered factories get their turn.
+    /// </summary>
+    public bool CanBind(EndPoint endpoint)
+    {
+        if (endpoint is not (IPEndPoint or UnixDomainSocketEndPoint or FileHandleEndPoint { FileHandleType: FileHandleType.Auto or FileHandleType.Tcp }))
+        {
+            return false;
+        }
+
+        if (EventLoopGroup.IsSupported)
+        {
+            return true;
+        }
+
+        lock (_lock)
+        {
+            if (!_unsupportedLogged)
+            {
+                _unsupportedLogged = true;
+                Log.NotSupported(_logger);
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Binds an end point and begins to accept.</summary>
+    /// <param name="endpoint">One that <see cref="CanBind"/> accepts.</param>
+    /// <param name="cancellationToken">Checked before the start; binding does not wait for anything.</param>
+    /// <returns>The listener, whose <see cref="IConnectionListener.EndPoint"/> is the bound one.</returns>
+    /// <exception cref="AddressInUseException">The address is in use.</exception>
+    /// <exception cref="SocketException">The address cannot be bound for another reason; it is not of this machine, for example.</exception>
+    /// <exception cref="NotSupportedException">The end point is of another kind.</exception>
+    /// <exception cref="ObjectDisposedException">The factory is disposed.</exception>
+    public async ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (!CanBind(endpoint))
+        {
+            throw new NotSupportedException($"The evio transport cannot bind {endpoint} ({endpoint.GetType().Name}) on this system.");
+        }
+
+        try
+        {
+            return await EvioConnectionListener.BindAsync(Group(), endpoint, _options, CreatePool, _logger).ConfigureAwait(false);
+        }
+        catch (SocketException exception) when (exception.SocketErrorCode == SocketError.AddressAlreadyInUse)
+        {
+            throw new AddressInUseException(exception.Message, exception);
+        }
+    }
+
+    /// <summary>Ends the loops. Connections that are still open are aborted.</summary>
+    public ValueTask DisposeAsync()
+    {
+        EventLoopGroup? group;
+        lock (_lock)
+        {
+            _disposed = true;
+            group = _group;
+        }
+
+        return group?.DisposeAsync() ?? ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc cref="DisposeAsync"/>
+    [SuppressMessage("Usage", "VSTHRD002", Justification = "The loops' threads end by themselves; nothing that they wait for runs on this one.")]
+    public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+
+    private EventLoopGroup Group()
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (_group is null)
+            {
+                _group = new EventLoopGroup(new EventLoopGroupOptions
+                {
+                    LoopCount = _options.LoopCount,
+                    LoadBalance = _options.LoadBalance,
+                    OnUnhandledException = (loop, exception) => Log.LoopException(_logger, loop.Index, exception),
+                });
+                Log.LoopsStarted(_logger, _group.Loops.Count, _options.LoadBalance, _options.Scheduling);
+            }
+
+            return _group;
+        }
+    }
+
+    private MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
+}

@@ -1,0 +1,56 @@
+using Evio.Transport.Native;
+
+namespace Evio.Transport;
+
+/// <summary>Options of the evio transport. They are read once, when the first end point is bound.</summary>
+public sealed class EvioTransportOptions
+{
+    /// <summary>The number of event loops, each with a thread of its own.</summary>
+    /// <remarks>
+    /// From 1 to 1024, or −1 for one per processor (<see cref="Environment.ProcessorCount"/>). As in evio, 0 means 1. Defaults to −1.
+    /// </remarks>
+    public int LoopCount { get; set; } = -1;
+
+    /// <summary>Which loop becomes the owner of an accepted connection.</summary>
+    /// <remarks>Defaults to <see cref="LoadBalance.Random"/>: the kernel's choice, without a hand-over between threads.</remarks>
+    public LoadBalance LoadBalance { get; set; } = LoadBalance.Random;
+
+    /// <summary>Where application code runs.</summary>
+    /// <remarks>Defaults to <see cref="EvioScheduling.ThreadPool"/>, which is safe for handlers that block.</remarks>
+    public EvioScheduling Scheduling { get; set; } = EvioScheduling.ThreadPool;
+
+    /// <summary>The longest queue of established connections that wait to be accepted, per listening socket.</summary>
+    /// <remarks>
+    /// From 1 to 65535. Defaults to 512. The kernel silently caps it at <c>net.core.somaxconn</c> (listen(2)). With port sharing between the
+    /// loops each loop has a listening socket, and so a queue, of its own. The same number bounds how many accepted connections may wait for
+    /// <c>AcceptAsync</c>: at the limit the loops stop accepting until the server has caught up.
+    /// </remarks>
+    public int Backlog { get; set; } = 512;
+
+    /// <summary>Whether TCP sends small segments at once (<c>TCP_NODELAY</c>), without waiting for acknowledgements of earlier ones.</summary>
+    /// <remarks>Defaults to <see langword="true"/>. Has no effect on Unix-domain sockets.</remarks>
+    public bool NoDelay { get; set; } = true;
+
+    /// <summary>The most bytes of input, received and not yet consumed by the application, that a connection holds in memory.</summary>
+    /// <remarks>
+    /// In bytes; defaults to 1 MiB. <see langword="null"/> or 0 removes the limit, which lets an untrusted client fill the memory.
+    /// What is beyond it stays in the kernel's receive buffer, and TCP flow control stops the sender.
+    /// </remarks>
+    public long? MaxReadBufferSize { get; set; } = 1024 * 1024;
+
+    /// <summary>
+    /// The number of unsent bytes at which <c>FlushAsync</c> makes the application wait. It goes on when half of them has left.
+    /// </summary>
+    /// <remarks>
+    /// In bytes; defaults to 64 KiB. <see langword="null"/> or 0 removes the limit: a client that does not read then makes the server
+    /// hold all that is written for it.
+    /// </remarks>
+    public long? MaxWriteBufferSize { get; set; } = 64 * 1024;
+
+    /// <summary>Whether other processes of the same user may bind the same TCP port at the same time (<c>SO_REUSEPORT</c>).</summary>
+    /// <remarks>
+    /// Defaults to <see langword="false"/>: a port in use is an error, as Kestrel's users expect. With <see langword="true"/> the
+    /// kernel spreads new connections over all processes that share the port, and a busy port is no longer noticed.
+    /// </remarks>
+    public bool SharePort { get; set; }
+}

@@ -1,0 +1,36 @@
+using Evio.Transport.Native;
+using Microsoft.Extensions.Options;
+
+namespace Evio.Transport;
+
+/// <summary>Refuses nonsense before anything is bound, naming the option, its value and what is permitted.</summary>
+internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTransportOptions>
+{
+    public ValidateOptionsResult Validate(string? name, EvioTransportOptions options)
+    {
+        var failures = new List<string>();
+
+        Require(options.LoopCount is >= -1 and <= EventLoopGroupOptions.MaxLoopCount, nameof(options.LoopCount), options.LoopCount,
+            $"must be from 1 to {EventLoopGroupOptions.MaxLoopCount}, 0 (one loop) or -1 (one per processor)");
+        Require(Enum.IsDefined(options.LoadBalance), nameof(options.LoadBalance), options.LoadBalance,
+            $"must be one of {string.Join(", ", Enum.GetNames<LoadBalance>())}");
+        Require(Enum.IsDefined(options.Scheduling), nameof(options.Scheduling), options.Scheduling,
+            $"must be one of {string.Join(", ", Enum.GetNames<EvioScheduling>())}");
+        Require(options.Backlog is >= 1 and <= StreamListenerOptions.MaxBacklog, nameof(options.Backlog), options.Backlog,
+            $"must be from 1 to {StreamListenerOptions.MaxBacklog}");
+        Require(options.MaxReadBufferSize is null or >= 0, nameof(options.MaxReadBufferSize), options.MaxReadBufferSize,
+            "must be a number of bytes from 1 on, or 0 or null for no limit");
+        Require(options.MaxWriteBufferSize is null or >= 0, nameof(options.MaxWriteBufferSize), options.MaxWriteBufferSize,
+            "must be a number of bytes from 1 on, or 0 or null for no limit");
+
+        return failures.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(failures);
+
+        void Require(bool holds, string option, object? value, string permitted)
+        {
+            if (!holds)
+            {
+                failures.Add($"{nameof(EvioTransportOptions)}.{option} is {value}; it {permitted}.");
+            }
+        }
+    }
+}

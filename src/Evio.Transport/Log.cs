@@ -1,0 +1,113 @@
+using System.Net;
+using Microsoft.Extensions.Logging;
+
+namespace Evio.Transport;
+
+/// <summary>
+/// What the transport says, in the category <see cref="Category"/>. Events that the framework's Sockets transport has as well bear its ids
+/// and names.
+/// </summary>
+internal static partial class Log
+{
+    internal const string Category = "Evio.Transport";
+
+    internal static void ConnectionReadFin(ILogger logger, EvioConnection connection)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionReadFinCore(logger, connection.ConnectionId);
+        }
+    }
+
+    internal static void ConnectionWriteFin(ILogger logger, EvioConnection connection, string reason)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionWriteFinCore(logger, connection.ConnectionId, reason);
+        }
+    }
+
+    internal static void ConnectionWriteRst(ILogger logger, EvioConnection connection, string reason)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionWriteRstCore(logger, connection.ConnectionId, reason);
+        }
+    }
+
+    internal static void ConnectionError(ILogger logger, EvioConnection connection, Exception exception)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionErrorCore(logger, connection.ConnectionId, exception);
+        }
+    }
+
+    internal static void ConnectionReset(ILogger logger, EvioConnection connection)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionResetCore(logger, connection.ConnectionId);
+        }
+    }
+
+    internal static void ConnectionPause(ILogger logger, EvioConnection connection)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionPauseCore(logger, connection.ConnectionId);
+        }
+    }
+
+    internal static void ConnectionResume(ILogger logger, EvioConnection connection)
+    {
+        if (logger.IsEnabled(LogLevel.Debug))
+        {
+            ConnectionResumeCore(logger, connection.ConnectionId);
+        }
+    }
+
+    internal static void ConnectionClosedCallbackFailed(ILogger logger, EvioConnection connection, Exception exception) =>
+        ConnectionClosedCallbackFailedCore(logger, connection.ConnectionId, exception);
+
+    [LoggerMessage(4, LogLevel.Debug, @"Connection id ""{ConnectionId}"" paused.", EventName = "ConnectionPause", SkipEnabledCheck = true)]
+    private static partial void ConnectionPauseCore(ILogger logger, string connectionId);
+
+    [LoggerMessage(5, LogLevel.Debug, @"Connection id ""{ConnectionId}"" resumed.", EventName = "ConnectionResume", SkipEnabledCheck = true)]
+    private static partial void ConnectionResumeCore(ILogger logger, string connectionId);
+
+    [LoggerMessage(6, LogLevel.Debug, @"Connection id ""{ConnectionId}"" received FIN.", EventName = "ConnectionReadFin", SkipEnabledCheck = true)]
+    private static partial void ConnectionReadFinCore(ILogger logger, string connectionId);
+
+    [LoggerMessage(7, LogLevel.Debug, @"Connection id ""{ConnectionId}"" sending FIN because: ""{Reason}""", EventName = "ConnectionWriteFin", SkipEnabledCheck = true)]
+    private static partial void ConnectionWriteFinCore(ILogger logger, string connectionId, string reason);
+
+    [LoggerMessage(8, LogLevel.Debug, @"Connection id ""{ConnectionId}"" sending RST because: ""{Reason}""", EventName = "ConnectionWriteRst", SkipEnabledCheck = true)]
+    private static partial void ConnectionWriteRstCore(ILogger logger, string connectionId, string reason);
+
+    [LoggerMessage(14, LogLevel.Debug, @"Connection id ""{ConnectionId}"" communication error.", EventName = "ConnectionError", SkipEnabledCheck = true)]
+    private static partial void ConnectionErrorCore(ILogger logger, string connectionId, Exception exception);
+
+    [LoggerMessage(19, LogLevel.Debug, @"Connection id ""{ConnectionId}"" reset.", EventName = "ConnectionReset", SkipEnabledCheck = true)]
+    private static partial void ConnectionResetCore(ILogger logger, string connectionId);
+
+    // From 100 on: what the Sockets transport has no event for.
+
+    [LoggerMessage(100, LogLevel.Error, @"Connection id ""{ConnectionId}"": a callback of ConnectionClosed failed.", EventName = "ConnectionClosedCallbackFailed")]
+    private static partial void ConnectionClosedCallbackFailedCore(ILogger logger, string connectionId, Exception exception);
+
+    [LoggerMessage(101, LogLevel.Warning, "Event loops need epoll (a 64-bit process on Linux), which this system does not have. Other registered transports serve the end points.", EventName = "NotSupported")]
+    internal static partial void NotSupported(ILogger logger);
+
+    [LoggerMessage(102, LogLevel.Error, "{EndPoint} cannot accept connections at the moment; they wait, and accepting is tried again until it works.", EventName = "AcceptFailing")]
+    internal static partial void AcceptFailing(ILogger logger, EndPoint endPoint, Exception exception);
+
+    [LoggerMessage(103, LogLevel.Information, "{EndPoint} accepts connections again.", EventName = "AcceptRecovered")]
+    internal static partial void AcceptRecovered(ILogger logger, EndPoint endPoint);
+
+    [LoggerMessage(104, LogLevel.Error, "Unhandled exception on event loop {Loop}.", EventName = "LoopException")]
+    internal static partial void LoopException(ILogger logger, int loop, Exception exception);
+
+    [LoggerMessage(105, LogLevel.Debug, "{LoopCount} event loops started: {LoadBalance}, {Scheduling}.", EventName = "LoopsStarted")]
+    internal static partial void LoopsStarted(ILogger logger, int loopCount, Native.LoadBalance loadBalance, EvioScheduling scheduling);
+}

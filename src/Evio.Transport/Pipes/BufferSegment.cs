@@ -1,0 +1,57 @@
+using System.Buffers;
+using System.Diagnostics;
+
+namespace Evio.Transport.Pipes;
+
+/// <summary>A pooled block in a connection's input or output: filled from the front, one behind the other.</summary>
+internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
+{
+    private IMemoryOwner<byte>? _owner;
+    private Memory<byte> _block;
+
+    internal BufferSegment? NextSegment => (BufferSegment?)Next;
+
+    /// <summary>The number of bytes that are filled.</summary>
+    internal int Length => Memory.Length;
+
+    /// <summary>The part of the block that is not filled yet.</summary>
+    internal Memory<byte> Free => _block[Length..];
+
+    /// <summary>
+    /// What is filled from <paramref name="start"/> on, at most <paramref name="most"/> bytes. It may be asked while another thread fills more
+    /// behind it: the block stays the same, and a length, old or new, is read in one piece.
+    /// </summary>
+    internal ReadOnlyMemory<byte> Filled(int start, long most) => _block.Slice(start, (int)Math.Min(Length - start, most));
+
+    internal void Open(IMemoryOwner<byte> owner)
+    {
+        Debug.Assert(_owner is null);
+        _owner = owner;
+        _block = owner.Memory;
+        Memory = default;
+        RunningIndex = 0;
+    }
+
+    /// <summary>Counts bytes that were written to <see cref="Free"/>. Only the last segment of a list grows.</summary>
+    internal void Fill(int count)
+    {
+        Debug.Assert(Next is null);
+        Memory = _block[..(Length + count)];
+    }
+
+    internal void Append(BufferSegment next)
+    {
+        next.RunningIndex = RunningIndex + Length;
+        Next = next;
+    }
+
+    /// <summary>Gives the block back to its pool.</summary>
+    internal void Close()
+    {
+        _owner!.Dispose();
+        _owner = null;
+        _block = default;
+        Memory = default;
+        Next = null;
+    }
+}

@@ -1,0 +1,678 @@
+using System.Buffers;
+using System.Diagnostics;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+using System.Threading.Tasks.Sources;
+using Evio.Transport.Native;
+
+namespace Evio.Transport.Pipes;
+
+/// <summary>
+/// The input of a connection: a <see cref="PipeReader"/> that receives from the socket itself, into pooled blocks, when its user asks and the
+/// socket is readable. The contract is that of <see cref="Pipe"/>'s reader.
+/// </summary>
+/// <remarks>
+/// <para>
+/// The state below is guarded by the connection's gate, which is never held during a system call or a callback. Whoever sets
+/// <see cref="_receiving"/> owns the socket's receiving side until it clears it.
+/// </para>
+/// <para>Readiness follows the rules of edge-triggered epoll(7):</para>
+/// <list type="bullet">
+/// <item><see cref="_readable"/> is cleared <i>before</i> a receive, so that an event during it is not lost.</item>
+/// <item>A receive that fills its room leaves more: <see cref="_readable"/> is set again. One that does not has drained the socket...</item>
+/// <item>...unless the end of the input, an error or an urgent mark may follow (<see cref="_endAhead"/>), which get no event of their own.</item>
+/// </list>
+/// <para>A read that has to wait goes through these states:</para>
+/// <code>
+///              ReadAsync    readable             cancel, abort, end   completion runs
+///  Idle        Waiting      (notes it)           (notes it)           -
+///  Waiting     refused      Scheduled, dispatch  Scheduled, to pool   -
+///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
+/// </code>
+/// </remarks>
+internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult>, IThreadPoolWorkItem
+{
+    /// <summary>Less room than this at the end of a block is left unused, and a receive begins a new one.</summary>
+    private const int MinReceive = 2048;
+
+    private readonly EvioConnection _connection;
+    private readonly Lock _gate;
+    private readonly long _maxBuffered;
+    private BlockSource _blocks;
+    private ManualResetValueTaskSourceCore<ReadResult> _wait;
+
+    // What has been received and not consumed: from _headIndex in _head to the end of _tail.
+    private BufferSegment? _head;
+    private BufferSegment? _tail;
+    private int _headIndex;
+    private long _unexamined;
+
+    // How many blocks the next receive offers; it follows what the last ones brought.
+    private int _receiveBlocks = 1;
+
+    private WaitState _state;
+    private ReadState _read;
+    private bool _receiving;
+    private bool _readable;
+    private bool _endAhead;
+    private bool _ended;
+    private bool _completed;
+    private bool _cancelRequested;
+    private Exception? _error;
+    private CancellationToken _token;
+    private CancellationTokenRegistration _tokenRegistration;
+
+    internal SocketPipeReader(EvioConnection connection, MemoryPool<byte> pool, long? maxBuffered)
+    {
+        _connection = connection;
+        _gate = connection.Gate;
+        _blocks = new BlockSource(pool);
+        _maxBuffered = maxBuffered is null or 0 ? long.MaxValue : maxBuffered.Value;
+    }
+
+    private enum WaitState : byte
+    {
+        Idle,
+        Waiting,
+        Scheduled,
+    }
+
+    private enum ReadState : byte
+    {
+        None,
+
+        /// <summary>After a canceled read: AdvanceTo may follow, or another read.</summary>
+        Tentative,
+
+        /// <summary>A result is out, and AdvanceTo has to follow.</summary>
+        Active,
+    }
+
+    /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
+    internal bool HasUnexamined => _unexamined > 0;
+
+    /// <summary>Whether the user has said that it reads no more. Under the gate.</summary>
+    internal bool IsCompleted => _completed;
+
+    public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+    {
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return ValueTask.FromCanceled<ReadResult>(cancellationToken);
+        }
+
+        while (true)
+        {
+            bool sendFirst;
+            lock (_gate)
+            {
+                ThrowIfUnreadable();
+                if (TryTakeResult(out var result))
+                {
+                    return new ValueTask<ReadResult>(result);
+                }
+
+                // What waits for company has to leave before the reader waits for an answer to it.
+                sendFirst = _connection.Output.HasDeferred;
+                if (!sendFirst && !TryBeginReceive())
+                {
+                    return BeginWait(cancellationToken);
+                }
+            }
+
+            if (sendFirst)
+            {
+                _connection.Output.SendDeferred();
+            }
+            else
+            {
+                Receive(intoTail: true);
+            }
+        }
+    }
+
+    public override bool TryRead(out ReadResult result)
+    {
+        while (true)
+        {
+            bool sendFirst;
+            lock (_gate)
+            {
+                ThrowIfUnreadable();
+                if (TryTakeResult(out result))
+                {
+                    return true;
+                }
+
+                sendFirst = _connection.Output.HasDeferred;
+                if (!sendFirst && !TryBeginReceive())
+                {
+                    return false;
+                }
+            }
+
+            if (sendFirst)
+            {
+                _connection.Output.SendDeferred();
+            }
+            else
+            {
+                Receive(intoTail: true);
+            }
+        }
+    }
+
+    public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
+
+    public override void AdvanceTo(SequencePosition consumed, SequencePosition examined)
+    {
+        bool readAhead;
+        lock (_gate)
+        {
+            if (_completed)
+            {
+                throw new InvalidOperationException("Reading is not allowed after the reader was completed.");
+            }
+
+            if (_read == ReadState.None)
+            {
+                throw new InvalidOperationException("No reading operation to complete.");
+            }
+
+            Advance((BufferSegment?)consumed.GetObject(), consumed.GetInteger(), (BufferSegment?)examined.GetObject(), examined.GetInteger());
+            _read = ReadState.None;
+            readAhead = TryBeginReadAhead();
+        }
+
+        if (readAhead)
+        {
+            ReadAhead();
+        }
+    }
+
+    public override void CancelPendingRead()
+    {
+        lock (_gate)
+        {
+            _cancelRequested = true;
+            if (_state != WaitState.Waiting)
+            {
+                return;
+            }
+
+            _state = WaitState.Scheduled;
+        }
+
+        // Never on the caller's stack, which may hold locks of its own.
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    public override void Complete(Exception? exception = null)
+    {
+        lock (_gate)
+        {
+            if (_completed)
+            {
+                return;
+            }
+
+            _completed = true;
+            _read = ReadState.None;
+            if (!_receiving)
+            {
+                ReleaseAll();
+            }
+        }
+
+        _connection.OnPipeCompleted();
+    }
+
+    // ---- Readiness: called by the connection ----
+
+    /// <summary>Takes note of events, under the gate, and says what the loop has to do about them.</summary>
+    internal ReadyAction Note(ReadyEvents events)
+    {
+        if ((events & ~ReadyEvents.Writable) == 0)
+        {
+            return ReadyAction.None;
+        }
+
+        _readable = true;
+        _endAhead |= (events & ~(ReadyEvents.Writable | ReadyEvents.Readable)) != 0;
+        if (_state == WaitState.Waiting && !_receiving)
+        {
+            _state = WaitState.Scheduled;
+            return ReadyAction.CompleteRead;
+        }
+
+        return TryBeginReadAhead() ? ReadyAction.ReadAhead : ReadyAction.None;
+    }
+
+    /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
+    internal void CompleteRead()
+    {
+        ReadResult result = default;
+        Exception? failure = null;
+        while (true)
+        {
+            lock (_gate)
+            {
+                Debug.Assert(_state == WaitState.Scheduled);
+                if (_token.IsCancellationRequested)
+                {
+                    failure = new OperationCanceledException(_token);
+                }
+                else if (_error is not null)
+                {
+                    failure = _error;
+                }
+                else if (!TryTakeResult(out result))
+                {
+                    if (TryBeginReceive())
+                    {
+                        goto receive;
+                    }
+
+                    // The event was about something else, or somebody else is receiving and will schedule again.
+                    _state = WaitState.Waiting;
+                    if (!_token.IsCancellationRequested)
+                    {
+                        return;
+                    }
+
+                    failure = new OperationCanceledException(_token);
+                }
+
+                _state = WaitState.Idle;
+                break;
+            }
+
+        receive:
+            Receive(intoTail: true);
+        }
+
+        // Outside the gate: the callback of the registration takes it.
+        _tokenRegistration.Unregister();
+        _tokenRegistration = default;
+
+        // The user's code runs in here.
+        if (failure is null)
+        {
+            _wait.SetResult(result);
+        }
+        else
+        {
+            _wait.SetException(failure);
+        }
+    }
+
+    void IThreadPoolWorkItem.Execute() => _connection.DeliverInput();
+
+    /// <summary>Receives for nobody in particular, until the end, so that it is noticed while the user is busy elsewhere. By the owner.</summary>
+    internal void ReadAhead()
+    {
+        bool more;
+        do
+        {
+            // Not into the tail: the user may be giving that block back at this moment.
+            Receive(intoTail: false);
+            lock (_gate)
+            {
+                more = TryBeginReadAhead();
+            }
+        }
+        while (more);
+    }
+
+    /// <summary>Ends the input for a reason other than the peer's FIN; reads throw it from now on. Its buffers are kept until completion.</summary>
+    internal void Fail(Exception reason)
+    {
+        lock (_gate)
+        {
+            if (_ended)
+            {
+                return;
+            }
+
+            _ended = true;
+            _error = reason;
+            if (!TryScheduleWaiter())
+            {
+                return;
+            }
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    // ---- Receiving ----
+
+    private bool TryBeginReceive()
+    {
+        if (_receiving || !_readable || _ended || _error is not null || _completed)
+        {
+            return false;
+        }
+
+        _readable = false;
+        return _receiving = true;
+    }
+
+    private bool TryBeginReadAhead() =>
+        (_endAhead || _maxBuffered == long.MaxValue) && _state == WaitState.Idle && _unexamined < _maxBuffered && TryBeginReceive();
+
+    /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
+    /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
+    private void Receive(bool intoTail)
+    {
+        var last = intoTail && _tail is { } tail && tail.Free.Length >= MinReceive ? tail : null;
+        var result = _receiveBlocks == 1 ? ReceiveBlock(last, out var received, out var room) : ReceiveBlocks(last, out received, out room);
+
+        var waiterIsReady = false;
+        var fin = false;
+        Exception? error = null;
+        lock (_gate)
+        {
+            _receiving = false;
+            if (result.Count > 0)
+            {
+                Append(received!);
+                _unexamined += result.Count;
+                var full = result.Count == room;
+                _readable |= full || _endAhead;
+                _receiveBlocks = full
+                    ? Math.Min(_receiveBlocks * 2, StreamSocket.MaxBuffers)
+                    : Math.Max(1, (int)Math.Ceiling(_receiveBlocks * (double)result.Count / room));
+            }
+            else if (result.IsSuccess)
+            {
+                fin = _ended = true;
+            }
+            else if (!result.WouldBlock)
+            {
+                error = _connection.ToException(result.Error);
+                _error ??= error;
+                _ended = true;
+            }
+
+            if (_completed)
+            {
+                ReleaseAll();
+            }
+
+            // A read that began to wait while somebody else was receiving.
+            waiterIsReady = (_unexamined > 0 || _ended || _readable) && TryScheduleWaiter();
+        }
+
+        if (fin)
+        {
+            _connection.OnPeerFin();
+        }
+        else if (error is not null)
+        {
+            _connection.OnReceiveFailed(error);
+        }
+
+        if (waiterIsReady)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
+
+    private IoResult ReceiveBlock(BufferSegment? last, out BufferSegment? received, out int room)
+    {
+        received = last ?? _blocks.Open();
+        room = received.Free.Length;
+        var result = _connection.Socket.Receive(received.Free.Span);
+        if (result.Count > 0)
+        {
+            received.Fill(result.Count);
+        }
+        else if (received != last)
+        {
+            _blocks.Close(received);
+        }
+
+        return result;
+    }
+
+    private IoResult ReceiveBlocks(BufferSegment? last, out BufferSegment? received, out int room)
+    {
+        var segments = new SegmentArray();
+        var memories = new MemoryArray();
+        room = 0;
+        for (var i = 0; i < _receiveBlocks; i++)
+        {
+            segments[i] = i == 0 && last is not null ? last : _blocks.Open();
+            memories[i] = segments[i].Free;
+            room += memories[i].Length;
+        }
+
+        var result = _connection.Socket.Receive(((ReadOnlySpan<Memory<byte>>)memories)[.._receiveBlocks]);
+        var left = result.Count;
+        received = null;
+        for (var i = 0; i < _receiveBlocks; i++)
+        {
+            var segment = segments[i];
+            var filled = Math.Min(left, memories[i].Length);
+            left -= filled;
+            if (filled > 0)
+            {
+                segment.Fill(filled);
+                if (i > 0)
+                {
+                    segments[i - 1].Append(segment);
+                }
+
+                received ??= segment;
+            }
+            else if (segment != last)
+            {
+                _blocks.Close(segment);
+            }
+        }
+
+        return result;
+    }
+
+    private void Append(BufferSegment received)
+    {
+        if (_tail is null)
+        {
+            _head = received;
+            _headIndex = 0;
+        }
+        else if (_tail != received)
+        {
+            _tail.Append(received);
+        }
+
+        _tail = received;
+        while (_tail.NextSegment is { } next)
+        {
+            // What was received in one piece is linked already, but its positions are known only now.
+            _tail.Append(next);
+            _tail = next;
+        }
+    }
+
+    // ---- Reading ----
+
+    private void ThrowIfUnreadable()
+    {
+        if (_completed)
+        {
+            throw new InvalidOperationException("Reading is not allowed after the reader was completed.");
+        }
+
+        if (_read == ReadState.Active || _state != WaitState.Idle)
+        {
+            throw new InvalidOperationException("Reading is already in progress.");
+        }
+
+        if (_error is not null)
+        {
+            ExceptionDispatchInfo.Throw(_error);
+        }
+    }
+
+    private bool TryTakeResult(out ReadResult result)
+    {
+        if (_cancelRequested || _unexamined > 0 || _ended)
+        {
+            _read = _cancelRequested ? ReadState.Tentative : ReadState.Active;
+            result = new ReadResult(Buffered(), _cancelRequested, _ended);
+            _cancelRequested = false;
+            return true;
+        }
+
+        result = default;
+        return false;
+    }
+
+    private ReadOnlySequence<byte> Buffered() =>
+        _head is null ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
+
+    private ValueTask<ReadResult> BeginWait(CancellationToken cancellationToken)
+    {
+        _state = WaitState.Waiting;
+        _wait.Reset();
+        _token = cancellationToken;
+        if (cancellationToken.CanBeCanceled)
+        {
+            // Runs at once, on this thread and inside the gate (which is re-entrant), if the token was cancelled meanwhile.
+            _tokenRegistration = cancellationToken.UnsafeRegister(static reader => ((SocketPipeReader)reader!).OnTokenCancelled(), this);
+        }
+
+        return new ValueTask<ReadResult>(this, _wait.Version);
+    }
+
+    private void OnTokenCancelled()
+    {
+        lock (_gate)
+        {
+            if (_state != WaitState.Waiting || !_token.IsCancellationRequested)
+            {
+                return;
+            }
+
+            _state = WaitState.Scheduled;
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    private bool TryScheduleWaiter()
+    {
+        if (_state != WaitState.Waiting)
+        {
+            return false;
+        }
+
+        _state = WaitState.Scheduled;
+        return true;
+    }
+
+    private void Advance(BufferSegment? consumed, int consumedIndex, BufferSegment? examined, int examinedIndex)
+    {
+        if (consumed is not null && examined is not null && Position(consumed, consumedIndex) > Position(examined, examinedIndex))
+        {
+            throw new InvalidOperationException("The examined position must be greater than or equal to the consumed position.");
+        }
+
+        var end = _tail is null ? 0 : Position(_tail, _tail.Length);
+        if (examined is not null)
+        {
+            var unexamined = end - Position(examined, examinedIndex);
+            if (unexamined < 0 || unexamined > _unexamined)
+            {
+                throw new InvalidOperationException("The examined position is beyond the buffer, or before what was examined earlier.");
+            }
+
+            // What came in since the read stays unexamined.
+            _unexamined = unexamined;
+        }
+
+        if (consumed is null)
+        {
+            return;
+        }
+
+        var segment = _head;
+        while (segment is not null && segment != consumed)
+        {
+            segment = segment.NextSegment;
+        }
+
+        if (segment is null || consumedIndex > consumed.Length || (consumed == _head && consumedIndex < _headIndex))
+        {
+            throw new InvalidOperationException("The consumed position is not within the buffer that was read.");
+        }
+
+        while (_head != consumed)
+        {
+            ReleaseHead();
+        }
+
+        _headIndex = consumedIndex;
+        if (_headIndex == _head!.Length && (_head.NextSegment is not null || _unexamined == 0))
+        {
+            // Nothing left in it. An idle connection holds no block.
+            ReleaseHead();
+        }
+    }
+
+    private static long Position(BufferSegment segment, int index) => segment.RunningIndex + index;
+
+    private void ReleaseHead()
+    {
+        var released = _head!;
+        _head = released.NextSegment;
+        _headIndex = 0;
+        if (_head is null)
+        {
+            _tail = null;
+        }
+
+        _blocks.Close(released);
+    }
+
+    private void ReleaseAll()
+    {
+        while (_head is not null)
+        {
+            ReleaseHead();
+        }
+
+        _unexamined = 0;
+    }
+
+    ReadResult IValueTaskSource<ReadResult>.GetResult(short token) => _wait.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _wait.GetStatus(token);
+
+    void IValueTaskSource<ReadResult>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _wait.OnCompleted(continuation, state, token, flags);
+
+    [InlineArray(StreamSocket.MaxBuffers)]
+    private struct SegmentArray
+    {
+        private BufferSegment _first;
+    }
+
+    [InlineArray(StreamSocket.MaxBuffers)]
+    private struct MemoryArray
+    {
+        private Memory<byte> _first;
+    }
+}
+
+/// <summary>What the loop has to do after an event.</summary>
+internal enum ReadyAction : byte
+{
+    None,
+    CompleteRead,
+    ReadAhead,
+}

@@ -1,0 +1,582 @@
+using System.Buffers;
+using System.Diagnostics;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+using System.Threading.Tasks.Sources;
+using Evio.Transport.Native;
+
+namespace Evio.Transport.Pipes;
+
+/// <summary>
+/// The output of a connection: a <see cref="PipeWriter"/> that sends to the socket itself, straight from its pooled blocks and on the thread
+/// that flushes. The loop finishes what the kernel would not take. The contract is that of <see cref="Pipe"/>'s writer.
+/// </summary>
+/// <remarks>
+/// <para>
+/// <see cref="GetMemory"/> and <see cref="Advance"/> belong to the one thread that writes, and take no lock: they touch blocks that no sender has
+/// seen, and the free end of <see cref="_tail"/>. Everything else is guarded by the connection's gate, which is never held during a system call or
+/// a callback. Whoever sets <see cref="_sending"/> owns the socket's sending side, and the flushed bytes, until it clears it.
+/// </para>
+/// <para>
+/// Edge-triggered epoll(7) reports room once, when the kernel has refused some before: a send that is taken only in part, or not at all, leaves
+/// <see cref="_blocked"/>, and the next writable event sends on. An event during the send is kept in <see cref="_roomAgain"/>, which is
+/// cleared <i>before</i> each send, and makes it repeat.
+/// </para>
+/// <para>
+/// While the reader still holds input that nobody has looked at (pipelined requests), a flush on the thread that delivered it is <i>deferred</i>:
+/// more output is about to come, and one send will take it all. It leaves when the reader runs dry, when <see cref="DeferLimit"/> is reached,
+/// or when the delivery returns, whichever comes first.
+/// </para>
+/// </remarks>
+internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
+{
+    /// <summary>How many bytes may wait for company, unless the write buffer is smaller.</summary>
+    private const int DeferLimit = 32 * 1024;
+
+    private readonly EvioConnection _connection;
+    private readonly Lock _gate;
+    private readonly long _pauseAt;
+    private readonly long _resumeBelow;
+    private BlockSource _blocks;
+    private ManualResetValueTaskSourceCore<FlushResult> _wait;
+
+    // The writing thread's: the block that it fills, the first of those that it opened since the last flush, and what it wrote since then.
+    private BufferSegment? _tail;
+    private BufferSegment? _unlinked;
+    private long _unflushed;
+
+    // The sender's: the blocks from _head to _last, of which _pending bytes from _headIndex on are flushed and not yet taken by the kernel.
+    private BufferSegment? _head;
+    private BufferSegment? _last;
+    private int _headIndex;
+    private long _pending;
+
+    // The block among them that the writing thread may still be filling, or null. The sender does not give it back.
+    private BufferSegment? _shared;
+
+    private bool _sending;
+    private bool _blocked;
+    private bool _roomAgain;
+    private bool _deferred;
+    private bool _completed;
+    private bool _finished;
+    private bool _closed;
+
+    // A flush that waits for room, and what it will say.
+    private bool _waiting;
+    private bool _cancelRequested;
+    private FlushResult _result;
+    private CancellationToken _token;
+    private CancellationTokenRegistration _tokenRegistration;
+
+    internal SocketPipeWriter(EvioConnection connection, MemoryPool<byte> pool, long? maxBuffered)
+    {
+        _connection = connection;
+        _gate = connection.Gate;
+        _blocks = new BlockSource(pool);
+        _pauseAt = maxBuffered is null or 0 ? long.MaxValue : maxBuffered.Value;
+        _resumeBelow = Math.Max(1, _pauseAt / 2);
+    }
+
+    public override bool CanGetUnflushedBytes => true;
+
+    public override long UnflushedBytes => _unflushed;
+
+    /// <summary>Whether a flush waits for company.</summary>
+    internal bool HasDeferred => _deferred;
+
+    /// <summary>
+    /// Whether the user has said that it writes no more, and all that it wrote has left or was discarded. Under the gate.
+    /// </summary>
+    internal bool IsDone => _completed && !_sending && (_closed || _pending == 0);
+
+    public override Memory<byte> GetMemory(int sizeHint = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
+        ThrowIfCompleted();
+        if (_tail is null || _tail.Free.Length < Math.Max(sizeHint, 1))
+        {
+            var opened = _blocks.Open(sizeHint);
+            if (_unlinked is null)
+            {
+                _unlinked = opened;
+            }
+            else
+            {
+                _tail!.Append(opened);
+            }
+
+            _tail = opened;
+        }
+
+        return _tail.Free;
+    }
+
+    public override Span<byte> GetSpan(int sizeHint = 0) => GetMemory(sizeHint).Span;
+
+    public override void Advance(int bytes)
+    {
+        if ((uint)bytes > (uint)(_tail?.Free.Length ?? 0))
+        {
+            throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was given out.");
+        }
+
+        if (bytes > 0)
+        {
+            _tail!.Fill(bytes);
+            _unflushed += bytes;
+        }
+    }
+
+    public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default)
+    {
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return ValueTask.FromCanceled<FlushResult>(cancellationToken);
+        }
+
+        lock (_gate)
+        {
+            ThrowIfCompleted();
+            if (_waiting)
+            {
+                throw new InvalidOperationException("Concurrent flushes are not supported.");
+            }
+
+            Commit();
+            if (ShouldDefer())
+            {
+                _deferred = true;
+                return new ValueTask<FlushResult>(TakeResult());
+            }
+
+            if (!TryBeginSend())
+            {
+                return FinishFlush(cancellationToken);
+            }
+        }
+
+        Send();
+
+        lock (_gate)
+        {
+            return FinishFlush(cancellationToken);
+        }
+    }
+
+    public override void CancelPendingFlush()
+    {
+        lock (_gate)
+        {
+            if (!_waiting)
+            {
+                _cancelRequested = true;
+                return;
+            }
+
+            _waiting = false;
+            _result = new FlushResult(isCanceled: true, isCompleted: _closed);
+        }
+
+        // Never on the caller's stack, which may hold locks of its own.
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    public override void Complete(Exception? exception = null)
+    {
+        bool send;
+        lock (_gate)
+        {
+            if (_completed)
+            {
+                return;
+            }
+
+            Commit();
+            _completed = true;
+            Detach();
+            send = exception is null && TryBeginSend();
+        }
+
+        if (exception is not null)
+        {
+            _connection.OnWriterFailed(exception);
+        }
+        else if (send)
+        {
+            Send();
+        }
+        else
+        {
+            FinishIfDrained();
+        }
+
+        _connection.OnPipeCompleted();
+    }
+
+    // ---- Called by the connection and the reader ----
+
+    /// <summary>Sends what a deferred flush kept back, if anything.</summary>
+    internal void SendDeferred()
+    {
+        lock (_gate)
+        {
+            if (!_deferred)
+            {
+                return;
+            }
+
+            _deferred = false;
+            if (!TryBeginSend())
+            {
+                return;
+            }
+        }
+
+        Send();
+    }
+
+    /// <summary>Takes note of events, under the gate.</summary>
+    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send"/>.</returns>
+    internal bool Note(ReadyEvents events)
+    {
+        if ((events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) == 0)
+        {
+            return false;
+        }
+
+        _roomAgain = true;
+        if (!_blocked)
+        {
+            return false;
+        }
+
+        _blocked = false;
+        return TryBeginSend();
+    }
+
+    /// <summary>
+    /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
+    /// on runs its user's code in here, on the loop or on the thread pool as the options say.
+    /// </summary>
+    internal void Send()
+    {
+        var wake = false;
+        IoResult result;
+        bool again;
+        do
+        {
+            result = SendOnce(out var offered);
+            lock (_gate)
+            {
+                again = Account(result, offered);
+                if (_waiting && !_closed && _pending < _resumeBelow)
+                {
+                    _waiting = false;
+                    _result = new FlushResult(isCanceled: false, isCompleted: false);
+                    wake = true;
+                }
+            }
+        }
+        while (again);
+
+        if (!result.IsSuccess && !result.WouldBlock)
+        {
+            _connection.OnSendFailed(_connection.ToException(result.Error));
+        }
+
+        FinishIfDrained();
+        if (wake)
+        {
+            _connection.Schedule(this);
+        }
+    }
+
+    /// <summary>The connection is gone: what is buffered is discarded, and flushes say "completed" from now on.</summary>
+    internal void Close()
+    {
+        lock (_gate)
+        {
+            if (_closed)
+            {
+                return;
+            }
+
+            _closed = true;
+            _blocked = false;
+            _deferred = false;
+            DiscardFlushed();
+            if (!_waiting)
+            {
+                return;
+            }
+
+            _waiting = false;
+            _result = new FlushResult(isCanceled: false, isCompleted: true);
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    /// <summary>Completes the flush that waited.</summary>
+    void IThreadPoolWorkItem.Execute()
+    {
+        // Outside the gate: the callback of the registration takes it.
+        _tokenRegistration.Unregister();
+        if (_token.IsCancellationRequested)
+        {
+            _wait.SetException(new OperationCanceledException(_token));
+        }
+        else
+        {
+            _wait.SetResult(_result);
+        }
+    }
+
+    // ---- Flushing: on the writing thread, under the gate ----
+
+    private void ThrowIfCompleted()
+    {
+        if (_completed)
+        {
+            throw new InvalidOperationException("Writing is not allowed after the writer was completed.");
+        }
+    }
+
+    /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
+    private void Commit()
+    {
+        if (_unlinked is not null)
+        {
+            if (_head is null)
+            {
+                _head = _unlinked;
+            }
+            else
+            {
+                _last!.Append(_unlinked);
+            }
+
+            _unlinked = null;
+            _last = _tail;
+        }
+
+        _pending += _unflushed;
+        _unflushed = 0;
+        _shared = _tail;
+        if (_closed)
+        {
+            Detach();
+        }
+        else if (!_sending)
+        {
+            // The block that was shared before, if another one has taken its place.
+            ReleaseSent(0);
+        }
+    }
+
+    /// <summary>Leaves the block in use to the sender, which gives it back. The next write opens a new one.</summary>
+    private void Detach()
+    {
+        _tail = null;
+        _shared = null;
+        if (_closed)
+        {
+            DiscardFlushed();
+        }
+        else if (!_sending)
+        {
+            ReleaseSent(0);
+        }
+    }
+
+    private bool ShouldDefer() =>
+        _pending > 0 && _pending < Math.Min(DeferLimit, _pauseAt) && !_sending && !_blocked && !_closed && _connection.IsDeliveringMoreInput;
+
+    private ValueTask<FlushResult> FinishFlush(CancellationToken cancellationToken)
+    {
+        // Either all is sent, and an idle connection holds no block, or the loop goes on and gives the blocks back.
+        Detach();
+        if (_pending < _pauseAt || _cancelRequested || _closed)
+        {
+            return new ValueTask<FlushResult>(TakeResult());
+        }
+
+        _waiting = true;
+        _wait.Reset();
+        _token = cancellationToken;
+        if (cancellationToken.CanBeCanceled)
+        {
+            // Runs at once, on this thread and inside the gate (which is re-entrant), if the token was cancelled meanwhile.
+            _tokenRegistration = cancellationToken.UnsafeRegister(static writer => ((SocketPipeWriter)writer!).OnTokenCancelled(), this);
+        }
+
+        return new ValueTask<FlushResult>(this, _wait.Version);
+    }
+
+    private FlushResult TakeResult()
+    {
+        var result = new FlushResult(_cancelRequested, isCompleted: _closed);
+        _cancelRequested = false;
+        return result;
+    }
+
+    private void OnTokenCancelled()
+    {
+        lock (_gate)
+        {
+            if (!_waiting || !_token.IsCancellationRequested)
+            {
+                return;
+            }
+
+            _waiting = false;
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    // ---- Sending ----
+
+    /// <summary>Takes the ownership of the sending side if there is something to send and room for it. Under the gate.</summary>
+    private bool TryBeginSend()
+    {
+        if (_sending || _blocked || _closed || _pending == 0)
+        {
+            return false;
+        }
+
+        _deferred = false;
+        return _sending = true;
+    }
+
+    private IoResult SendOnce(out long offered)
+    {
+        // While this thread owns the sending side nobody else moves _head, and the flushed bytes stay as they are. _pending may grow.
+        var left = Volatile.Read(ref _pending);
+        var head = _head!;
+        var first = head.Filled(_headIndex, left);
+        offered = first.Length;
+        if (offered == left || head.NextSegment is null)
+        {
+            Volatile.Write(ref _roomAgain, false);
+            return _connection.Socket.Send(first.Span);
+        }
+
+        var memories = new MemoryArray();
+        memories[0] = first;
+        var count = 1;
+        var segment = head.NextSegment;
+        while (segment is not null && offered < left && count < StreamSocket.MaxBuffers)
+        {
+            memories[count] = segment.Filled(0, left - offered);
+            offered += memories[count++].Length;
+            segment = segment.NextSegment;
+        }
+
+        Volatile.Write(ref _roomAgain, false);
+        return _connection.Socket.Send(((ReadOnlySpan<ReadOnlyMemory<byte>>)memories)[..count]);
+    }
+
+    /// <summary>Counts what a send came to, and gives the ownership back if that was the last one for now. Under the gate.</summary>
+    /// <returns>Whether the owner goes on sending.</returns>
+    private bool Account(IoResult result, long offered)
+    {
+        if (_closed)
+        {
+            _sending = false;
+            DiscardFlushed();
+            return false;
+        }
+
+        if (!result.IsSuccess && !result.WouldBlock)
+        {
+            // The connection closes this writer next.
+            _sending = false;
+            return false;
+        }
+
+        _pending -= result.Count;
+        ReleaseSent(result.Count);
+        if (_pending == 0)
+        {
+            _sending = false;
+        }
+        else if (result.Count < offered && !_roomAgain)
+        {
+            _sending = false;
+            _blocked = true;
+        }
+
+        return _sending;
+    }
+
+    /// <summary>Moves on by what was sent, and gives back the blocks that are done with. Under the gate.</summary>
+    private void ReleaseSent(int count)
+    {
+        _headIndex += count;
+        while (_head is { } head && head != _shared && _headIndex >= head.Length)
+        {
+            _headIndex -= head.Length;
+            _head = head.NextSegment;
+            _blocks.Close(head);
+        }
+
+        if (_head is null)
+        {
+            Debug.Assert(_headIndex == 0 && _pending == 0);
+            _last = null;
+        }
+    }
+
+    /// <summary>Gives back all blocks but the shared one, unless they are being sent from: then the sender does it. Under the gate.</summary>
+    private void DiscardFlushed()
+    {
+        if (_sending)
+        {
+            return;
+        }
+
+        _pending = 0;
+        _headIndex = 0;
+        while (_head is { } head && head != _shared)
+        {
+            _head = head.NextSegment;
+            _blocks.Close(head);
+        }
+
+        if (_head is null)
+        {
+            _last = null;
+        }
+    }
+
+    private void FinishIfDrained()
+    {
+        lock (_gate)
+        {
+            if (!_completed || _finished || _closed || _sending || _pending > 0)
+            {
+                return;
+            }
+
+            _finished = true;
+        }
+
+        _connection.OnOutputFinished();
+    }
+
+    FlushResult IValueTaskSource<FlushResult>.GetResult(short token) => _wait.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _wait.GetStatus(token);
+
+    void IValueTaskSource<FlushResult>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _wait.OnCompleted(continuation, state, token, flags);
+
+    [InlineArray(StreamSocket.MaxBuffers)]
+    private struct MemoryArray
+    {
+        private ReadOnlyMemory<byte> _first;
+    }
+}
