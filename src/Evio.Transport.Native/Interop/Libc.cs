@@ -78,7 +78,7 @@ internal static unsafe partial class Libc
     internal static partial int statx(int directory, byte* path, int flags, uint mask, byte* result);
 
     [LibraryImport(Library)]
-    internal static partial int unlink(byte* path);
+    internal static partial int sched_setaffinity(int thread, nuint size, ulong* mask);
 }
 
 /// <summary><c>struct iovec</c>: one piece of a scattered transfer.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Polling;
 
@@ -16,16 +17,19 @@ public sealed class EventLoop
     private readonly WorkQueue _work = new();
     private readonly TimerQueue _timers = new();
     private readonly Thread _thread;
+    private readonly int? _processor;
+    private readonly TaskCompletionSource _started = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _connectionCount;
     private bool _stopping;
 
-    internal EventLoop(EventLoopGroup group, int index, string threadName)
+    internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, Poller poller)
     {
         _group = group;
         Index = index;
-        _poller = Poller.Create();
-        _thread = new Thread(Run) { IsBackground = true, Name = $"{threadName} {index}" };
+        _poller = poller;
+        _processor = options.Affinity.Count > 0 ? options.Affinity[index % options.Affinity.Count] : null;
+        _thread = new Thread(Run) { IsBackground = true, Name = $"{options.ThreadName} {index}" };
     }
 
     /// <summary>The loop's position in its group, from 0.</summary>
@@ -111,7 +115,13 @@ public sealed class EventLoop
         _poller.Deregister(descriptor);
     }
 
-    internal void Start() => _thread.Start();
+    /// <summary>Starts the thread, and returns when it is bound to its processor.</summary>
+    /// <exception cref="ArgumentException">There is no such processor.</exception>
+    internal void Start()
+    {
+        _thread.Start();
+        _started.Task.GetAwaiter().GetResult();
+    }
 
     /// <summary>Ends the loop: its descriptors are closed, the calls posted before are made, and its thread ends.</summary>
     internal async Task StopAsync()
@@ -136,6 +146,7 @@ public sealed class EventLoop
     {
         try
         {
+            Bind();
             while (!_stopping)
             {
                 RunOnce();
@@ -149,6 +160,25 @@ public sealed class EventLoop
         finally
         {
             End();
+        }
+    }
+
+    private void Bind()
+    {
+        try
+        {
+            if (_processor is { } processor)
+            {
+                ThreadAffinity.BindTo(processor);
+            }
+
+            _started.SetResult();
+        }
+        catch (Exception exception)
+        {
+            // Its creator is told, and ends all loops.
+            _stopping = true;
+            _started.SetException(exception);
         }
     }
 

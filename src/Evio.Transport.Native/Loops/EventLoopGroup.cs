@@ -16,10 +16,17 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
 
     /// <summary>Makes the loops and starts their threads.</summary>
     /// <param name="options">How many, and how they share the connections.</param>
-    /// <exception cref="ArgumentException">An option has a value out of its range.</exception>
+    /// <exception cref="ArgumentException">An option has a value out of its range, or there is no such processor to bind to.</exception>
     /// <exception cref="PlatformNotSupportedException">See <see cref="IsSupported"/>.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">The kernel gave no poller, for want of descriptors for example.</exception>
     public EventLoopGroup(EventLoopGroupOptions options)
+        : this(options, managed: false)
+    {
+    }
+
+    /// <param name="options">How many loops, and how they share the connections.</param>
+    /// <param name="managed">Whether the loops have no poller, but only posted calls and timers: for sockets of the BCL, on any system.</param>
+    internal EventLoopGroup(EventLoopGroupOptions options, bool managed)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (options.LoopCount is < -1 or > EventLoopGroupOptions.MaxLoopCount)
@@ -35,7 +42,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             throw new ArgumentException($"{nameof(options.LoadBalance)} is {options.LoadBalance}, which is not defined.", nameof(options));
         }
 
-        if (!IsSupported)
+        if (!managed && !IsSupported)
         {
             throw new PlatformNotSupportedException("Event loops need epoll: a 64-bit process on Linux.");
         }
@@ -54,7 +61,12 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         {
             for (var i = 0; i < count; i++)
             {
-                _loops[i] = new EventLoop(this, i, options.ThreadName);
+                _loops[i] = new EventLoop(this, i, options, managed ? new SignalPoller() : Poller.Create());
+            }
+
+            foreach (var loop in _loops)
+            {
+                loop.Start();
             }
         }
         catch
@@ -64,10 +76,6 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         }
 
         _balancer = new LoopBalancer(_loops, options.LoadBalance);
-        foreach (var loop in _loops)
-        {
-            loop.Start();
-        }
     }
 
     /// <summary>Whether this system has a poller that the loops can run on: epoll, in a 64-bit process on Linux.</summary>

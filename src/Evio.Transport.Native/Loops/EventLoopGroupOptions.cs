@@ -17,6 +17,10 @@ public sealed class EventLoopGroupOptions
     /// <summary>The beginning of the names of the loops' threads; the loop's index follows.</summary>
     public string ThreadName { get; set; } = "Evio loop";
 
+    /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
+    /// <remarks>The numbers are those of sched_setaffinity(2). Has no effect on systems other than Linux.</remarks>
+    public IReadOnlyList<int> Affinity { get; set; } = [];
+
     /// <summary>Called on a loop with what a handler, a posted call or a timer threw. It must not throw itself.</summary>
     /// <remarks>
     /// The loop goes on; a connection whose handler threw is closed. Without a receiver the exception ends the process, as every unhandled

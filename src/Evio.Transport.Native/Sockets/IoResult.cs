@@ -28,6 +28,8 @@ public readonly struct IoResult
 
     internal static IoResult Closed => FromError(Errno.EBADF);
 
+    internal static IoResult WouldBlockResult => FromError(Errno.EAGAIN);
+
     internal static IoResult FromCount(nint count) => new((int)count);
 
     internal static IoResult FromError(int errno) => new(-errno);

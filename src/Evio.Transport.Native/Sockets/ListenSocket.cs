@@ -4,7 +4,7 @@ using Evio.Transport.Native.Loops;
 namespace Evio.Transport.Native.Sockets;
 
 /// <summary>One listening descriptor on one loop. All but <see cref="StartAsync"/> is called on that loop.</summary>
-internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loop, int descriptor) : IPollTarget
+internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loop, int descriptor, bool startPaused) : IPollTarget
 {
     /// <summary>How many connections are accepted before the loop's other descriptors get their turn.</summary>
     private const int MaxAcceptsPerEvent = 64;
@@ -16,7 +16,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private ulong _token;
     private bool _registered;
-    private bool _paused;
+    private bool _paused = startPaused;
     private bool _closed;
     private LoopTimer? _backOff;
 
@@ -30,7 +30,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             {
                 try
                 {
-                    Register();
+                    Update();
                     started.SetResult();
                 }
                 catch (Exception exception)

@@ -57,8 +57,7 @@ internal sealed unsafe class ListenSockets
 
                 if (bound.AddressFamily == AddressFamily.InterNetworkV6)
                 {
-                    // Kestrel's ListenAnyIP means both families (ipv6(7)).
-                    var onlyIPv6 = !endPoint.Address.Equals(IPAddress.IPv6Any);
+                    var onlyIPv6 = !options.DualMode || !endPoint.Address.Equals(IPAddress.IPv6Any);
                     SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
                 }
 

@@ -1,12 +1,13 @@
 using System.Net;
 using System.Net.Sockets;
+using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
 /// <summary>Accepts stream connections on all loops of a group and hands each to the loop that will own it.</summary>
 /// <remarks>All members may be used from any thread.</remarks>
-public sealed class StreamListener : IAsyncDisposable
+public sealed class StreamListener : IServerListener, IAsyncDisposable
 {
     private readonly EventLoopGroup _group;
     private readonly Action<StreamSocket> _onAccepted;
@@ -28,7 +29,7 @@ public sealed class StreamListener : IAsyncDisposable
         _options = options;
 
         // A single descriptor is watched by one loop, which hands over what it accepts.
-        _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor))];
+        _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor, options.StartPaused))];
         _active = _listening.Length;
     }
 

@@ -15,6 +15,9 @@ public sealed class StreamListenerOptions
     /// <summary>Whether TCP sends small segments at once (<c>TCP_NODELAY</c>, tcp(7)). Defaults to <see langword="true"/>.</summary>
     public bool NoDelay { get; set; } = true;
 
+    /// <summary>Whether <see cref="System.Net.IPAddress.IPv6Any"/> takes IPv4 connections as well (ipv6(7)). Defaults to <see langword="true"/>.</summary>
+    public bool DualMode { get; set; } = true;
+
     /// <summary>Whether other processes of the same user may bind the same TCP port (<c>SO_REUSEPORT</c>, socket(7)).</summary>
     /// <remarks>
     /// Defaults to <see langword="false"/>. The loops of a group share a port among themselves in any case; without this option the port
@@ -31,6 +34,9 @@ public sealed class StreamListenerOptions
 
     /// <summary>Called on a loop when accepting works again after <see cref="OnAcceptFailing"/>.</summary>
     public Action<StreamListener>? OnAcceptRecovered { get; set; }
+
+    /// <summary>Whether the listener waits for <see cref="StreamListener.Resume"/> before it accepts.</summary>
+    internal bool StartPaused { get; set; }
 
     internal void Validate()
     {

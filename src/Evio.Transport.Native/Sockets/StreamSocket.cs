@@ -3,6 +3,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
@@ -20,12 +21,14 @@ namespace Evio.Transport.Native;
 /// word, after which no lease is granted.
 /// </para>
 /// </remarks>
-public sealed unsafe class StreamSocket : IPollTarget
+public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 {
     /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
     public const int MaxBuffers = 16;
 
+    // Added to the number of leases, and makes it negative for good. Only Closing leads to the close of the descriptor, by the last lease.
     private const int Closing = int.MinValue;
+    private const int Detached = int.MinValue / 2;
 
     private readonly int _descriptor;
     private readonly EndPoint? _listenerEndPoint;
@@ -323,6 +326,35 @@ public sealed unsafe class StreamSocket : IPollTarget
             CloseOnLoop();
         }
     }
+
+    /// <summary>Takes the socket off its loop, without closing it. On the loop.</summary>
+    /// <returns>The connection, in blocking mode; the caller owns it.</returns>
+    /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
+    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
+    public Socket Detach()
+    {
+        if (!Loop.IsCurrent)
+        {
+            throw new InvalidOperationException("A socket is detached on its loop.");
+        }
+
+        ObjectDisposedException.ThrowIf(Interlocked.Exchange(ref _closeRequested, 1) != 0, this);
+        if (_token != Polling.Poller.WakeToken)
+        {
+            Loop.Deregister(_token, _descriptor);
+        }
+
+        Loop.ConnectionRemoved();
+
+        // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
+        _ = Interlocked.Add(ref _leases, Detached);
+        SocketOptions.SetBlocking(_descriptor);
+        return new Socket(new SafeSocketHandle(_descriptor, ownsHandle: true));
+    }
+
+    int IStreamChannel.Unsent => 0;
+
+    void IStreamChannel.Apply(in ConnectionOptions options) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, options);
 
     private void CloseOnLoop()
     {

@@ -1,0 +1,40 @@
+namespace Evio.Transport.Native;
+
+/// <summary>How one connection behaves; <see cref="Events.Opened"/> may change it.</summary>
+/// <remarks>
+/// evio's <c>ReuseInputBuffer</c> has no counterpart: the input is always a span over the loop's buffer, and a handler that keeps it has to copy it.
+/// </remarks>
+public struct ConnectionOptions
+{
+    /// <summary>The defaults: no keep-alive probes, no idle time-out, marks at 1 MiB and 256 KiB.</summary>
+    public ConnectionOptions()
+    {
+    }
+
+    /// <summary>How long a TCP connection is silent before the kernel probes the peer (<c>TCP_KEEPIDLE</c>, tcp(7)).</summary>
+    /// <remarks>
+    /// Zero, the default, sends no probes. Rounded up to seconds; at most 32767 s. Has no effect on Unix-domain connections.
+    /// </remarks>
+    public TimeSpan TcpKeepAlive { get; set; }
+
+    /// <summary>The time between two probes (<c>TCP_KEEPINTVL</c>). Zero, the default, leaves the system's. Rounded up to seconds; at most 32767 s.</summary>
+    public TimeSpan TcpKeepAliveInterval { get; set; }
+
+    /// <summary>How many unanswered probes end the connection (<c>TCP_KEEPCNT</c>), up to 127. Zero, the default, leaves the system's.</summary>
+    public int TcpKeepAliveCount { get; set; }
+
+    /// <summary>After how long without a received or sent byte the connection is closed, with a <see cref="TimeoutException"/>. Zero, the default: never.</summary>
+    public TimeSpan IdleTimeout { get; set; }
+
+    /// <summary>The number of pending output bytes at which no more input is read. Defaults to 1 MiB; at least 1.</summary>
+    public int HighWaterMark { get; set; } = 1024 * 1024;
+
+    /// <summary>The number of pending output bytes below which reading goes on. Defaults to 256 KiB; from 1 to <see cref="HighWaterMark"/>.</summary>
+    public int LowWaterMark { get; set; } = 256 * 1024;
+
+    /// <summary>The size of the kernel's receive buffer (<c>SO_RCVBUF</c>, socket(7)), in bytes. Zero, the default, leaves it to the kernel.</summary>
+    public int ReceiveBufferSize { get; set; }
+
+    /// <summary>The size of the kernel's send buffer (<c>SO_SNDBUF</c>, socket(7)), in bytes. Zero, the default, leaves it to the kernel.</summary>
+    public int SendBufferSize { get; set; }
+}

@@ -1,0 +1,89 @@
+using System.Net.Sockets;
+
+namespace Evio.Transport.Native;
+
+/// <summary>A server is about to serve: its addresses are bound, and nothing has been accepted yet. Called on loop 0.</summary>
+public delegate EvioAction ServingCallback(EvioServer server);
+
+/// <summary>A connection was opened; always its first callback.</summary>
+/// <param name="connection">The connection; what is written to it is sent first of all.</param>
+/// <param name="options">How the connection is to behave. Set what should differ from the defaults.</param>
+public delegate EvioAction OpenedCallback(Connection connection, ref ConnectionOptions options);
+
+/// <summary>A connection was closed; always its last callback, and exactly one for each <see cref="Events.Opened"/> that is not detached.</summary>
+/// <param name="connection">The connection; it can no longer be written to.</param>
+/// <param name="error">Why, if it was not closed by the peer's end of output, by <see cref="EvioAction.Close"/> or by the end of the server.</param>
+public delegate EvioAction ClosedCallback(Connection connection, Exception? error);
+
+/// <summary>A connection has left its loop after <see cref="EvioAction.Detach"/>.</summary>
+/// <param name="connection">The connection; it can no longer be written to.</param>
+/// <param name="socket">The connected socket, in blocking mode. The callee owns it and disposes it.</param>
+public delegate EvioAction DetachedCallback(Connection connection, Socket socket);
+
+/// <summary>Output is about to be sent, all that was written since the last time.</summary>
+/// <param name="connection">The connection.</param>
+public delegate void PreWriteCallback(Connection connection);
+
+/// <summary>Input has come, or <see cref="Connection.Wake"/> was called, or a datagram has come.</summary>
+/// <param name="connection">
+/// The connection: what is to be answered is written to it. For UDP it stands for the sender of this datagram, during this call only.
+/// </param>
+/// <param name="input">
+/// What has come, in a buffer of the loop's: valid during the call only. Empty after a <see cref="Connection.Wake"/>, and for empty datagrams.
+/// </param>
+public delegate EvioAction DataCallback(Connection connection, ReadOnlySpan<byte> input);
+
+/// <summary>The time that <see cref="Events.Tick"/> asked for has come.</summary>
+/// <param name="delay">
+/// To be set: the time from this tick's due moment to the next one's, so that ticks do not drift. Zero or less ends them.
+/// </param>
+public delegate EvioAction TickCallback(out TimeSpan delay);
+
+/// <summary>What a server does, in callbacks; evio's <c>Events</c>.</summary>
+/// <remarks>
+/// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block: every connection of that loop
+/// waits meanwhile. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
+/// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/> or <see cref="Detached"/> throws stops the server and comes out of
+/// <see cref="EvioServer.Serve"/>.
+/// </remarks>
+public sealed class Events
+{
+    /// <summary>The number of loops: n, 0 or 1 for one, −1 for one per processor. Defaults to 1, as in evio.</summary>
+    public int NumLoops { get; set; } = 1;
+
+    /// <summary>Which loop gets a new connection. Defaults to <see cref="Native.LoadBalance.Random"/>.</summary>
+    public LoadBalance LoadBalance { get; set; }
+
+    /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
+    /// <remarks>Has an effect on Linux only (sched_setaffinity(2)).</remarks>
+    public IReadOnlyList<int> LoopAffinity { get; set; } = [];
+
+    /// <summary>How long the pending output of closing connections may take, per connection. Defaults to 5 seconds.</summary>
+    /// <remarks>
+    /// A peer that does not read until then is cut off with a reset. It applies to <see cref="EvioAction.Close"/> and to the end of the server.
+    /// </remarks>
+    public TimeSpan CloseTimeout { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <inheritdoc cref="ServingCallback"/>
+    public ServingCallback? Serving { get; set; }
+
+    /// <inheritdoc cref="OpenedCallback"/>
+    public OpenedCallback? Opened { get; set; }
+
+    /// <inheritdoc cref="ClosedCallback"/>
+    public ClosedCallback? Closed { get; set; }
+
+    /// <inheritdoc cref="DetachedCallback"/>
+    /// <remarks>Without it a detached connection is closed.</remarks>
+    public DetachedCallback? Detached { get; set; }
+
+    /// <inheritdoc cref="PreWriteCallback"/>
+    public PreWriteCallback? PreWrite { get; set; }
+
+    /// <inheritdoc cref="DataCallback"/>
+    public DataCallback? Data { get; set; }
+
+    /// <inheritdoc cref="TickCallback"/>
+    /// <remarks>Called on loop 0, first when the server starts.</remarks>
+    public TickCallback? Tick { get; set; }
+}

@@ -1,0 +1,237 @@
+using System.Net;
+using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Managed;
+
+namespace Evio.Transport.Native;
+
+/// <summary>A running server of the callback API: <see cref="Events"/> at work on its addresses.</summary>
+/// <remarks>
+/// <para>
+/// Addresses are written <c>scheme://where</c>: <c>tcp://127.0.0.1:5000</c>, <c>tcp4://:5000</c>, <c>tcp6://[::1]:5000</c>, <c>udp://:5000</c>,
+/// <c>unix:///tmp/socket</c>. Port 0 takes any free port; an empty host stands for all addresses. A scheme with the suffix <c>-net</c>
+/// (<c>tcp-net://...</c>) runs on <see cref="System.Net.Sockets"/> instead of the poller, as all do where there is no poller.
+/// <c>?reuseport=true</c> lets other processes bind the same port.
+/// </para>
+/// <para>All members may be used from any thread.</para>
+/// </remarks>
+public sealed class EvioServer : IAsyncDisposable
+{
+    private readonly EventLoopGroup _group;
+    private readonly ServerLoop[] _loops;
+    private readonly List<IServerListener> _listeners = [];
+    private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _stopping;
+    private Exception? _failure;
+
+    private EvioServer(Events events, EventLoopGroup group)
+    {
+        Events = events;
+        _group = group;
+        _loops = [.. group.Loops.Select(loop => new ServerLoop(this, loop))];
+    }
+
+    /// <summary>The bound addresses, in the order of those given, with the ports that the system chose.</summary>
+    public IReadOnlyList<EndPoint> Addresses => [.. _listeners.Select(static listener => listener.LocalEndPoint)];
+
+    /// <summary>The number of loops.</summary>
+    public int NumLoops => _loops.Length;
+
+    /// <summary>The loops, with their numbers of connections.</summary>
+    public IReadOnlyList<EventLoop> Loops => _group.Loops;
+
+    /// <summary>
+    /// Completes when the server has stopped, everything is closed and its threads have ended; fails with what a callback threw that had no connection
+    /// to blame.
+    /// </summary>
+    public Task Completion => _completion.Task;
+
+    internal Events Events { get; }
+
+    internal EventLoopGroup Group => _group;
+
+    /// <summary>Serves until a callback returns <see cref="EvioAction.Shutdown"/>.</summary>
+    /// <param name="events">What to do. It must not be changed any more.</param>
+    /// <param name="addresses">Where; see the remarks of <see cref="EvioServer"/>.</param>
+    /// <exception cref="ArgumentException">An address or an option cannot be used; the message says why.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">An address cannot be bound: it is in use, for example.</exception>
+    /// <remarks>An exception of <see cref="Events.Serving"/>, <see cref="Events.Tick"/>, <see cref="Events.Closed"/> or <see cref="Events.Detached"/> comes out of here.</remarks>
+    public static void Serve(Events events, params IReadOnlyList<string> addresses)
+    {
+        var server = StartAsync(events, addresses).GetAwaiter().GetResult();
+        server.Completion.GetAwaiter().GetResult();
+    }
+
+    /// <summary>Starts to serve and returns.</summary>
+    /// <param name="events">What to do. It must not be changed any more.</param>
+    /// <param name="addresses">Where; see the remarks of <see cref="EvioServer"/>.</param>
+    /// <returns>The server, when all addresses are bound and <see cref="Events.Serving"/> has returned.</returns>
+    /// <exception cref="ArgumentException">An address or an option cannot be used; the message says why.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">An address cannot be bound: it is in use, for example.</exception>
+    public static async Task<EvioServer> StartAsync(Events events, params IReadOnlyList<string> addresses)
+    {
+        ArgumentNullException.ThrowIfNull(events);
+        ArgumentNullException.ThrowIfNull(addresses);
+        if (events.CloseTimeout < TimeSpan.Zero)
+        {
+            throw new ArgumentException($"{nameof(Events)}.{nameof(events.CloseTimeout)} is {events.CloseTimeout}; it must not be negative.", nameof(events));
+        }
+
+        var parsed = addresses.Select(ListenAddress.Parse).ToArray();
+        var managed = !EventLoopGroup.IsSupported || (parsed.Length > 0 && parsed.All(static address => address.Managed));
+        EvioServer? server = null;
+        var group = new EventLoopGroup(
+            new EventLoopGroupOptions
+            {
+                LoopCount = events.NumLoops,
+                LoadBalance = events.LoadBalance,
+                Affinity = events.LoopAffinity,
+                OnUnhandledException = (_, exception) => server?.Fail(exception),
+            },
+            managed);
+        server = new EvioServer(events, group);
+        try
+        {
+            for (var i = 0; i < parsed.Length; i++)
+            {
+                server._listeners.Add(await server.ListenAsync(parsed[i], i).ConfigureAwait(false));
+            }
+
+            await server.BeginAsync().ConfigureAwait(false);
+            return server;
+        }
+        catch (Exception exception)
+        {
+            server._failure ??= exception;
+            server.Stop(TimeSpan.Zero);
+            await server.Completion.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw;
+        }
+    }
+
+    /// <summary>Stops: nothing is accepted any more, every connection is closed and told, all threads end.</summary>
+    /// <param name="deadline">How long pending output may take; then its connection is reset. Without it <see cref="Events.CloseTimeout"/>.</param>
+    /// <returns><see cref="Completion"/>.</returns>
+    public Task StopAsync(TimeSpan? deadline = null)
+    {
+        Stop(deadline ?? Events.CloseTimeout);
+        return Completion;
+    }
+
+    /// <summary>Stops as <see cref="StopAsync"/> does, and lets a failure be seen through <see cref="Completion"/> only.</summary>
+    public async ValueTask DisposeAsync() => await StopAsync().ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+
+    internal ServerLoop LoopOf(EventLoop loop) => _loops[loop.Index];
+
+    /// <summary>Acts on what a callback without a connection, or a last callback, returned.</summary>
+    internal void Handle(EvioAction action)
+    {
+        if (action == EvioAction.Shutdown)
+        {
+            Stop(Events.CloseTimeout);
+        }
+    }
+
+    /// <summary>Stops for a reason that <see cref="Completion"/> will throw.</summary>
+    internal void Fail(Exception exception)
+    {
+        _ = Interlocked.CompareExchange(ref _failure, exception, null);
+        Stop(Events.CloseTimeout);
+    }
+
+    private Task<IServerListener> ListenAsync(ListenAddress address, int index)
+    {
+        var managed = address.Managed || !EventLoopGroup.IsSupported;
+        return (managed, address.IsDatagram) switch
+        {
+            (false, false) => ListenStreamAsync(address, index),
+            (true, false) => ManagedListener.BindAsync(this, address, index),
+            (false, true) => DatagramServer.BindAsync(this, address, index),
+            (true, true) => ManagedDatagramServer.BindAsync(this, address, index),
+        };
+    }
+
+    private async Task<IServerListener> ListenStreamAsync(ListenAddress address, int index) =>
+        await _group.ListenAsync(
+            address.EndPoint,
+            socket => LoopOf(socket.Loop).Open(socket, index),
+            new StreamListenerOptions { SharePort = address.ReusePort, DualMode = address.DualMode, StartPaused = true }).ConfigureAwait(false);
+
+    private async Task BeginAsync()
+    {
+        if (Events.Serving is { } serving)
+        {
+            var served = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            _group.Loops[0].TryPost(
+                _ =>
+                {
+                    try
+                    {
+                        Handle(serving(this));
+                        served.SetResult();
+                    }
+                    catch (Exception exception)
+                    {
+                        served.SetException(exception);
+                    }
+                },
+                null);
+            await served.Task.ConfigureAwait(false);
+        }
+
+        if (Volatile.Read(ref _stopping) != 0)
+        {
+            return;
+        }
+
+        foreach (var listener in _listeners)
+        {
+            listener.Resume();
+        }
+
+        if (Events.Tick is not null)
+        {
+            _group.Loops[0].TryPost(static loop => ((ServerLoop)loop!).StartTicking(), _loops[0]);
+        }
+    }
+
+    private void Stop(TimeSpan deadline)
+    {
+        if (Interlocked.Exchange(ref _stopping, 1) == 0)
+        {
+            // Not on a loop, which could not wait for its own end.
+            _ = Task.Run(() => StopCoreAsync(deadline));
+        }
+    }
+
+    private async Task StopCoreAsync(TimeSpan deadline)
+    {
+        try
+        {
+            await Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync())).ConfigureAwait(false);
+            await Task.WhenAll(_loops.Select(loop =>
+            {
+                var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                if (!loop.Loop.TryPost(_ => loop.Stop(deadline, emptied), null))
+                {
+                    emptied.SetResult();
+                }
+
+                return emptied.Task;
+            })).ConfigureAwait(false);
+            await _group.DisposeAsync().ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            _ = Interlocked.CompareExchange(ref _failure, exception, null);
+        }
+
+        if (_failure is { } failure)
+        {
+            _completion.SetException(failure);
+        }
+        else
+        {
+            _completion.SetResult();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+
+namespace Evio.Transport.Native.Callbacks;
+
+/// <summary>
+/// An address as evio writes it: <c>scheme[-net]://where[?reuseport=true|false]</c>, with the schemes <c>tcp tcp4 tcp6 udp udp4 udp6 unix</c>.
+/// </summary>
+internal sealed class ListenAddress
+{
+    private ListenAddress(string text) => Text = text;
+
+    /// <summary>The address as it was given, for messages.</summary>
+    internal string Text { get; }
+
+    internal required EndPoint EndPoint { get; init; }
+
+    internal bool IsDatagram { get; init; }
+
+    /// <summary>Whether an IPv6 address that stands for all takes IPv4 as well: for schemes that name no family.</summary>
+    internal bool DualMode { get; init; }
+
+    internal bool ReusePort { get; init; }
+
+    /// <summary>Whether it was asked for the fallback on System.Net.Sockets (<c>-net</c>).</summary>
+    internal bool Managed { get; init; }
+
+    /// <summary>Reads an address. Host names are looked up.</summary>
+    /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
+    /// <exception cref="SocketException">The host name is not known.</exception>
+    internal static ListenAddress Parse(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var schemeEnd = text.IndexOf("://", StringComparison.Ordinal);
+        if (schemeEnd < 0)
+        {
+            Refuse(text, "it has no scheme, as in tcp://127.0.0.1:5000");
+        }
+
+        var scheme = text[..schemeEnd];
+        var where = text[(schemeEnd + 3)..];
+        var managed = scheme.EndsWith("-net", StringComparison.Ordinal);
+        var kind = managed ? scheme[..^4] : scheme;
+        var reusePort = TakeReusePort(text, ref where);
+        switch (kind)
+        {
+            case "tcp" or "tcp4" or "tcp6" or "udp" or "udp4" or "udp6":
+                return new ListenAddress(text)
+                {
+                    EndPoint = ParseIP(text, kind, where),
+                    IsDatagram = kind[0] == 'u',
+                    DualMode = kind.Length == 3,
+                    ReusePort = reusePort,
+                    Managed = managed,
+                };
+            case "unix":
+                if (where.Length == 0)
+                {
+                    Refuse(text, "it has no path");
+                }
+
+                try
+                {
+                    return new ListenAddress(text) { EndPoint = new UnixDomainSocketEndPoint(where), Managed = managed };
+                }
+                catch (ArgumentOutOfRangeException)
+                {
+                    // sun_path has 108 bytes (unix(7)).
+                    Refuse(text, "its path is longer than the system permits");
+                    throw;
+                }
+
+            default:
+                Refuse(text, $"'{scheme}' is none of the schemes tcp, tcp4, tcp6, udp, udp4, udp6, unix, each with or without -net");
+                throw new InvalidOperationException();
+        }
+    }
+
+    private static bool TakeReusePort(string text, ref string where)
+    {
+        var query = where.IndexOf('?', StringComparison.Ordinal);
+        if (query < 0)
+        {
+            return false;
+        }
+
+        var reusePort = false;
+        foreach (var parameter in where[(query + 1)..].Split('&', StringSplitOptions.RemoveEmptyEntries))
+        {
+            reusePort = parameter switch
+            {
+                "reuseport=1" or "reuseport=true" => true,
+                "reuseport=0" or "reuseport=false" => false,
+                _ => throw Refusal(text, $"'{parameter}' is not reuseport=true or reuseport=false, the only parameter there is"),
+            };
+        }
+
+        where = where[..query];
+        return reusePort;
+    }
+
+    private static IPEndPoint ParseIP(string text, string kind, string where)
+    {
+        var family = kind[^1] switch
+        {
+            '4' => AddressFamily.InterNetwork,
+            '6' => AddressFamily.InterNetworkV6,
+            _ => AddressFamily.Unspecified,
+        };
+
+        if (where.Length == 0)
+        {
+            return new IPEndPoint(AnyOf(family), 0);
+        }
+
+        // The last colon that is not within an IPv6 literal's brackets.
+        var colon = where.LastIndexOf(':');
+        if (colon < 0 || colon < where.LastIndexOf(']'))
+        {
+            Refuse(text, "it has no port");
+        }
+
+        if (!ushort.TryParse(where.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+        {
+            Refuse(text, $"'{where[(colon + 1)..]}' is no port from 0 to 65535");
+        }
+
+        return new IPEndPoint(ParseHost(text, where[..colon], family), port);
+    }
+
+    private static IPAddress ParseHost(string text, string host, AddressFamily family)
+    {
+        if (host.Length == 0)
+        {
+            return AnyOf(family);
+        }
+
+        var isBracketed = host[0] == '[' && host[^1] == ']';
+        if (IPAddress.TryParse(isBracketed ? host.AsSpan(1, host.Length - 2) : host, out var address))
+        {
+            if (isBracketed != (address.AddressFamily == AddressFamily.InterNetworkV6))
+            {
+                Refuse(text, "an IPv6 address, and only that, stands in brackets, as in tcp://[::1]:5000");
+            }
+
+            if (family != AddressFamily.Unspecified && address.AddressFamily != family)
+            {
+                Refuse(text, $"{address} is not of the scheme's address family");
+            }
+
+            return address;
+        }
+
+        if (isBracketed || Uri.CheckHostName(host) != UriHostNameType.Dns)
+        {
+            Refuse(text, $"'{host}' is neither an IP address nor a host name");
+        }
+
+        var addresses = Dns.GetHostAddresses(host, family);
+
+        // As Go does: of a name with addresses of both families, the IPv4 one.
+        return addresses.FirstOrDefault(static candidate => candidate.AddressFamily == AddressFamily.InterNetwork) ?? addresses[0];
+    }
+
+    private static IPAddress AnyOf(AddressFamily family) =>
+        family == AddressFamily.InterNetwork || (family == AddressFamily.Unspecified && !Socket.OSSupportsIPv6) ? IPAddress.Any : IPAddress.IPv6Any;
+
+    [DoesNotReturn]
+    private static void Refuse(string text, string reason) => throw Refusal(text, reason);
+
+    private static ArgumentException Refusal(string text, string reason) => new($"The address '{text}' cannot be used: {reason}.");
+}

@@ -1,0 +1,97 @@
+using System.Diagnostics;
+
+namespace Evio.Transport.Native.Callbacks;
+
+/// <summary>
+/// A server's share of one loop: the connections there, and what they use in turn. Only the loop touches it.
+/// </summary>
+internal sealed class ServerLoop(EvioServer server, EventLoop loop)
+{
+    /// <summary>The size of the input buffer; larger input comes in several callbacks.</summary>
+    internal const int InputBufferSize = 64 * 1024;
+
+    private readonly HashSet<StreamConnection> _connections = [];
+    private bool _stopping;
+    private TaskCompletionSource? _emptied;
+
+    internal EvioServer Server => server;
+
+    internal EventLoop Loop => loop;
+
+    internal Events Events => server.Events;
+
+    internal OutputBlocks Blocks { get; } = new();
+
+    // Pinned for good: it is handed to the kernel for every receive.
+    internal byte[] InputBuffer { get; } = GC.AllocateUninitializedArray<byte>(InputBufferSize, pinned: true);
+
+    /// <summary>Opens a connection that was accepted or dialled.</summary>
+    internal StreamConnection? Open(IStreamChannel channel, int addressIndex)
+    {
+        if (_stopping)
+        {
+            channel.Close();
+            return null;
+        }
+
+        var connection = new StreamConnection(this, channel, addressIndex);
+        _connections.Add(connection);
+        connection.Open();
+        return connection;
+    }
+
+    internal void Remove(StreamConnection connection)
+    {
+        _connections.Remove(connection);
+        if (_connections.Count == 0)
+        {
+            _emptied?.TrySetResult();
+        }
+    }
+
+    /// <summary>Closes all connections, now and from now on, each with its pending output sent within the time.</summary>
+    internal void Stop(TimeSpan deadline, TaskCompletionSource emptied)
+    {
+        _stopping = true;
+        _emptied = emptied;
+        foreach (var connection in _connections.ToArray())
+        {
+            connection.CloseWithin(deadline);
+        }
+
+        if (_connections.Count == 0)
+        {
+            emptied.TrySetResult();
+        }
+    }
+
+    /// <summary>Begins the ticks. On loop 0.</summary>
+    internal void StartTicking() => Tick(Stopwatch.GetTimestamp());
+
+    private void Tick(long due)
+    {
+        if (_stopping)
+        {
+            return;
+        }
+
+        TimeSpan delay;
+        try
+        {
+            server.Handle(Events.Tick!(out delay));
+        }
+        catch (Exception exception)
+        {
+            server.Fail(exception);
+            return;
+        }
+
+        if (delay > TimeSpan.Zero && !_stopping)
+        {
+            // From the moment that this tick was due, not from now: late ticks do not make the next ones later.
+            var next = due + (long)(delay.TotalSeconds * Stopwatch.Frequency);
+            var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), next);
+            loop.Schedule(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _ => Tick(next), null);
+        }
+    }
+}

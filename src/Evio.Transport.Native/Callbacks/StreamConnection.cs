@@ -1,0 +1,572 @@
+using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
+
+namespace Evio.Transport.Native.Callbacks;
+
+/// <summary>
+/// The life of a stream connection in callbacks: opened, data, pre-write, and closed or detached, each on the connection's loop.
+/// </summary>
+/// <remarks>
+/// <code>
+///             callback's action                          peer's FIN            all output sent
+///  Open       Close: Closing, Detach: Detaching          Closing               -
+///  Closing    ignored (a close is not taken back)        -                     Closed
+///  Detaching  Close: Closing                             noticed by the owner  Detached
+///  Closed, Detached: nothing is called any more
+/// </code>
+/// An error, an exception of a callback or the close time-out lead to Closed from everywhere, without the rest of the output.
+/// </remarks>
+internal sealed class StreamConnection : Connection, IStreamHandler
+{
+    /// <summary>How many buffers of input one connection may take before the others of its loop get their turn.</summary>
+    private const int MaxReceivesPerTurn = 16;
+
+    private readonly ServerLoop _owner;
+    private readonly IStreamChannel _channel;
+    private readonly OutputQueue _output;
+    private ConnectionOptions _options = new();
+    private State _state = State.Open;
+    private bool _started;
+    private bool _readable;
+    private bool _endAhead;
+    private bool _blocked;
+    private bool _paused;
+    private bool _inputEnded;
+    private bool _shutdownRequested;
+    private bool _shutdownSent;
+    private bool _turnPosted;
+    private int _inCallback;
+    private int _wakes;
+    private int _refused;
+    private long _received;
+    private long _sent;
+    private long _lastActivity;
+    private LoopTimer? _closeTimer;
+    private LoopTimer? _idleTimer;
+
+    internal StreamConnection(ServerLoop owner, IStreamChannel channel, int addressIndex)
+    {
+        _owner = owner;
+        _channel = channel;
+        AddressIndex = addressIndex;
+        _output = new OutputQueue(owner.Blocks, owner.Loop);
+
+        // Asked for once, while they can be: after the close they are still the ones that the connection had.
+        LocalEndPoint = channel.LocalEndPoint;
+    }
+
+    private enum State : byte
+    {
+        Open,
+        Closing,
+        Detaching,
+        Closed,
+        Detached,
+    }
+
+    public override int AddressIndex { get; }
+
+    public override EventLoop Loop => _owner.Loop;
+
+    public override EndPoint? LocalEndPoint { get; }
+
+    public override EndPoint? RemoteEndPoint => _channel.RemoteEndPoint;
+
+    public override IBufferWriter<byte> Output => _output;
+
+    public override long BytesReceived => Volatile.Read(ref _received);
+
+    public override long BytesSent => Volatile.Read(ref _sent);
+
+    public override long PendingOutput => _output.Length + _channel.Unsent;
+
+    public override bool Wake()
+    {
+        if (Volatile.Read(ref _refused) != 0)
+        {
+            return false;
+        }
+
+        // One posted call serves all wakes until it runs.
+        return Interlocked.Increment(ref _wakes) > 1 || Loop.TryPost(static connection => ((StreamConnection)connection!).RunWakes(), this);
+    }
+
+    public override Task SendAsync(ReadOnlyMemory<byte> data)
+    {
+        var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        if (Volatile.Read(ref _refused) != 0 || !Loop.TryPost(
+                static state =>
+                {
+                    var (connection, data, completion) = ((StreamConnection, ReadOnlyMemory<byte>, TaskCompletionSource))state!;
+                    connection.SendPosted(data, completion);
+                },
+                (this, data, completion)))
+        {
+            completion.SetException(ClosedException());
+        }
+
+        return completion.Task;
+    }
+
+    public override void ShutdownSend() => RunOnLoop(static connection =>
+    {
+        connection._shutdownRequested = true;
+        connection.EndTurn();
+    });
+
+    public override void Close() => RunOnLoop(static connection =>
+    {
+        connection.Request(State.Closing);
+        connection.EndTurn();
+    });
+
+    // ---- Beginning ----
+
+    /// <summary>Tells the handler of the connection and begins to read.</summary>
+    internal void Open()
+    {
+        try
+        {
+            if (_owner.Events.Opened is { } opened)
+            {
+                Call(opened, static (connection, opened, _) => opened(connection, ref connection._options));
+            }
+
+            if (_state is State.Closed or State.Detached)
+            {
+                return;
+            }
+
+            Validate(_options);
+            _channel.Apply(_options);
+            _started = true;
+            _channel.Start(this);
+        }
+        catch (Exception exception)
+        {
+            Finish(exception, reset: true);
+            return;
+        }
+
+        if (_options.IdleTimeout > TimeSpan.Zero)
+        {
+            _lastActivity = Environment.TickCount64;
+            _idleTimer = Loop.Schedule(_options.IdleTimeout, static connection => ((StreamConnection)connection!).CheckIdle(), this);
+        }
+
+        EndTurn();
+    }
+
+    private static void Validate(in ConnectionOptions options)
+    {
+        Require(options.TcpKeepAlive >= TimeSpan.Zero, nameof(options.TcpKeepAlive), options.TcpKeepAlive);
+        Require(options.TcpKeepAliveInterval >= TimeSpan.Zero, nameof(options.TcpKeepAliveInterval), options.TcpKeepAliveInterval);
+        Require(options.TcpKeepAliveCount is >= 0 and <= 127, nameof(options.TcpKeepAliveCount), options.TcpKeepAliveCount);
+        Require(options.IdleTimeout >= TimeSpan.Zero, nameof(options.IdleTimeout), options.IdleTimeout);
+        Require(options.HighWaterMark >= 1, nameof(options.HighWaterMark), options.HighWaterMark);
+        Require(options.LowWaterMark >= 1 && options.LowWaterMark <= options.HighWaterMark, nameof(options.LowWaterMark), options.LowWaterMark);
+        Require(options.ReceiveBufferSize >= 0, nameof(options.ReceiveBufferSize), options.ReceiveBufferSize);
+        Require(options.SendBufferSize >= 0, nameof(options.SendBufferSize), options.SendBufferSize);
+
+        static void Require(bool holds, string option, object value)
+        {
+            if (!holds)
+            {
+                throw new ArgumentException($"{nameof(ConnectionOptions)}.{option} is {value}, which is out of its range.");
+            }
+        }
+    }
+
+    // ---- Events of the socket ----
+
+    void IStreamHandler.OnReady(ReadyEvents events)
+    {
+        _readable |= (events & ~ReadyEvents.Writable) != 0;
+        _endAhead |= (events & ~(ReadyEvents.Readable | ReadyEvents.Writable)) != 0;
+        if ((_blocked || _paused || _state != State.Open) && (events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) != 0)
+        {
+            _blocked = false;
+            EndTurn();
+        }
+
+        Read();
+    }
+
+    void IStreamHandler.OnLoopStopping() => Finish(null, reset: true);
+
+    void IStreamHandler.OnClosed()
+    {
+    }
+
+    /// <summary>Receives and calls Data until the socket is drained, the output is up to its high-water mark or the turn is over.</summary>
+    private void Read()
+    {
+        for (var i = 0; _readable && _state == State.Open && !_inputEnded; i++)
+        {
+            if (PendingOutput >= _options.HighWaterMark)
+            {
+                _paused = true;
+                return;
+            }
+
+            if (i == MaxReceivesPerTurn)
+            {
+                PostTurn();
+                return;
+            }
+
+            // Before the receive, so that an event during it counts again. A full buffer leaves more, a short read has drained the socket, unless
+            // the end of the input is ahead, which gets no event of its own (epoll(7)).
+            _readable = false;
+            var buffer = _owner.InputBuffer;
+            var result = _channel.Receive(buffer);
+            if (result.Count > 0)
+            {
+                _readable = result.Count == buffer.Length || _endAhead;
+                _received += result.Count;
+                NoteActivity();
+                CallData(buffer.AsSpan(0, result.Count));
+                EndTurn();
+            }
+            else if (result.IsSuccess)
+            {
+                _inputEnded = true;
+                Request(State.Closing);
+                EndTurn();
+            }
+            else if (!result.WouldBlock)
+            {
+                Finish(new SocketException((int)result.Error), reset: false);
+            }
+        }
+    }
+
+    private void PostTurn()
+    {
+        if (!_turnPosted)
+        {
+            _turnPosted = Loop.TryPost(
+                static state =>
+                {
+                    var connection = (StreamConnection)state!;
+                    connection._turnPosted = false;
+                    connection.Read();
+                },
+                this);
+        }
+    }
+
+    // ---- Calls from outside, on the loop ----
+
+    private void RunWakes()
+    {
+        for (var wakes = Interlocked.Exchange(ref _wakes, 0); wakes > 0 && _state == State.Open; wakes--)
+        {
+            CallData(default);
+        }
+
+        EndTurn();
+    }
+
+    private void SendPosted(ReadOnlyMemory<byte> data, TaskCompletionSource completion)
+    {
+        if (_state is not State.Open || _shutdownRequested)
+        {
+            completion.SetException(ClosedException());
+            return;
+        }
+
+        _output.Append(data, completion);
+        EndTurn();
+    }
+
+    private void RunOnLoop(Action<StreamConnection> action)
+    {
+        if (Loop.IsCurrent)
+        {
+            action(this);
+        }
+        else
+        {
+            // A loop that has ended has closed its connections.
+            _ = Loop.TryPost(
+                static state =>
+                {
+                    var (connection, action) = ((StreamConnection, Action<StreamConnection>))state!;
+                    action(connection);
+                },
+                (this, action));
+        }
+    }
+
+    // ---- Callbacks ----
+
+    private void CallData(ReadOnlySpan<byte> input)
+    {
+        if (_owner.Events.Data is not { } data)
+        {
+            return;
+        }
+
+        try
+        {
+            _inCallback++;
+            Handle(data(this, input));
+        }
+        catch (Exception exception)
+        {
+            Finish(exception, reset: true);
+        }
+        finally
+        {
+            _inCallback--;
+        }
+    }
+
+    private void Call<TCallback>(TCallback callback, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
+    {
+        try
+        {
+            _inCallback++;
+            Handle(call(this, callback, null));
+        }
+        finally
+        {
+            _inCallback--;
+        }
+    }
+
+    private void Handle(EvioAction action)
+    {
+        switch (action)
+        {
+            case EvioAction.Detach:
+                Request(State.Detaching);
+                break;
+            case EvioAction.Close:
+                Request(State.Closing);
+                break;
+            case EvioAction.Shutdown:
+                _owner.Server.Handle(action);
+                break;
+        }
+    }
+
+    private void Request(State state)
+    {
+        if (_state == State.Open || (_state == State.Detaching && state == State.Closing))
+        {
+            _state = state;
+        }
+    }
+
+    /// <summary>
+    /// What follows everything that may have written output or asked for an end: sends, goes on reading below the low-water mark, and ends the connection
+    /// when nothing is pending. A callback that asks for something waits until it has returned.
+    /// </summary>
+    private void EndTurn()
+    {
+        if (_inCallback > 0 || !_started || _state is State.Closed or State.Detached || !TrySend())
+        {
+            return;
+        }
+
+        var pending = PendingOutput;
+        if (_state == State.Open)
+        {
+            if (pending == 0 && _shutdownRequested && !_shutdownSent)
+            {
+                _shutdownSent = true;
+                _channel.ShutdownSend();
+            }
+
+            if (_paused && pending < _options.LowWaterMark)
+            {
+                _paused = false;
+                PostTurn();
+            }
+        }
+        else if (pending > 0)
+        {
+            _closeTimer ??= Loop.Schedule(_owner.Events.CloseTimeout, static connection => ((StreamConnection)connection!).GiveUp(), this);
+        }
+        else if (_state == State.Detaching)
+        {
+            Leave();
+        }
+        else
+        {
+            Finish(null, reset: false);
+        }
+    }
+
+    /// <summary>Sends what is pending, as far as the kernel takes it.</summary>
+    /// <returns>False when the connection was ended by an error.</returns>
+    private bool TrySend()
+    {
+        if (_blocked || _output.Length == 0)
+        {
+            return true;
+        }
+
+        if (_owner.Events.PreWrite is { } preWrite)
+        {
+            try
+            {
+                _inCallback++;
+                preWrite(this);
+            }
+            catch (Exception exception)
+            {
+                Finish(exception, reset: true);
+                return false;
+            }
+            finally
+            {
+                _inCallback--;
+            }
+        }
+
+        var result = _output.SendTo(_channel, out var sent);
+        if (sent > 0)
+        {
+            _sent += sent;
+            NoteActivity();
+        }
+
+        if (result.IsSuccess)
+        {
+            return true;
+        }
+
+        if (result.WouldBlock)
+        {
+            _blocked = true;
+            return true;
+        }
+
+        Finish(new SocketException((int)result.Error), reset: false);
+        return false;
+    }
+
+    // ---- Ends ----
+
+    /// <summary>Closes like <see cref="EvioAction.Close"/>, but with a time limit of its own.</summary>
+    internal void CloseWithin(TimeSpan deadline)
+    {
+        Request(State.Closing);
+        _closeTimer?.Cancel();
+        _closeTimer = deadline == Timeout.InfiniteTimeSpan
+            ? null
+            : Loop.Schedule(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
+        EndTurn();
+    }
+
+    private void GiveUp() => Finish(new TimeoutException("The peer did not take the pending output in time."), reset: true);
+
+    private void CheckIdle()
+    {
+        if (_state is State.Closed or State.Detached)
+        {
+            return;
+        }
+
+        var left = _options.IdleTimeout - TimeSpan.FromMilliseconds(Environment.TickCount64 - _lastActivity);
+        if (left > TimeSpan.Zero)
+        {
+            _idleTimer = Loop.Schedule(left, static connection => ((StreamConnection)connection!).CheckIdle(), this);
+        }
+        else
+        {
+            Finish(new TimeoutException($"The connection was idle for {_options.IdleTimeout}."), reset: false);
+        }
+    }
+
+    private void NoteActivity()
+    {
+        if (_idleTimer is not null)
+        {
+            _lastActivity = Environment.TickCount64;
+        }
+    }
+
+    /// <summary>Closes the connection, whatever is pending, and tells the handler.</summary>
+    private void Finish(Exception? error, bool reset)
+    {
+        if (_state is State.Closed or State.Detached)
+        {
+            return;
+        }
+
+        _state = State.Closed;
+        End(error);
+        if (reset)
+        {
+            _channel.Reset();
+        }
+        else
+        {
+            Drain();
+        }
+
+        _channel.Close();
+        CallLast(_owner.Events.Closed, error, static (connection, closed, error) => closed(connection, error));
+        _owner.Remove(this);
+    }
+
+    private void Leave()
+    {
+        if (_owner.Events.Detached is not { } detached)
+        {
+            Finish(null, reset: false);
+            return;
+        }
+
+        _state = State.Detached;
+        End(null);
+        var socket = _channel.Detach();
+        CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
+        _owner.Remove(this);
+    }
+
+    private void End(Exception? error)
+    {
+        Volatile.Write(ref _refused, 1);
+        _closeTimer?.Cancel();
+        _idleTimer?.Cancel();
+        _output.Discard(error ?? ClosedException());
+    }
+
+    /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
+    private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
+        where TCallback : class
+    {
+        if (callback is null)
+        {
+            return;
+        }
+
+        try
+        {
+            _owner.Server.Handle(call(this, callback, error));
+        }
+        catch (Exception exception)
+        {
+            _owner.Server.Fail(exception);
+        }
+    }
+
+    /// <summary>
+    /// Unread input would turn the close into a reset, which may overtake the last output on its way (RFC 2525, 2.17). It gets a moment, no more.
+    /// </summary>
+    private void Drain()
+    {
+        _channel.ShutdownSend();
+        for (var i = 0; i < MaxReceivesPerTurn && _channel.Receive(_owner.InputBuffer).Count > 0; i++)
+        {
+        }
+    }
+
+    private static IOException ClosedException() => new("The connection is closed.");
+}

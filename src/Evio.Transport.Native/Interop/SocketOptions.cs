@@ -1,0 +1,59 @@
+using System.Net.Sockets;
+
+namespace Evio.Transport.Native.Interop;
+
+/// <summary>Options of connected stream sockets (setsockopt(2)).</summary>
+internal static unsafe class SocketOptions
+{
+    /// <summary>The largest number of seconds that tcp(7) takes for the times of keep-alive probes.</summary>
+    private const int MaxSeconds = 32767;
+
+    internal static void Apply(int descriptor, bool isTcp, in ConnectionOptions options)
+    {
+        if (isTcp && options.TcpKeepAlive > TimeSpan.Zero)
+        {
+            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_KEEPALIVE, 1, nameof(options.TcpKeepAlive));
+            Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPIDLE, Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
+            if (options.TcpKeepAliveInterval > TimeSpan.Zero)
+            {
+                Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPINTVL, Seconds(options.TcpKeepAliveInterval), nameof(options.TcpKeepAliveInterval));
+            }
+
+            if (options.TcpKeepAliveCount > 0)
+            {
+                Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPCNT, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
+            }
+        }
+
+        if (options.ReceiveBufferSize > 0)
+        {
+            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_RCVBUF, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
+        }
+
+        if (options.SendBufferSize > 0)
+        {
+            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_SNDBUF, options.SendBufferSize, nameof(options.SendBufferSize));
+        }
+    }
+
+    /// <summary>Whole seconds, rounded up: half a second of keep-alive is not none.</summary>
+    internal static int Seconds(TimeSpan time) => (int)Math.Clamp(Math.Ceiling(time.TotalSeconds), 1, MaxSeconds);
+
+    internal static void SetBlocking(int descriptor)
+    {
+        var flags = Libc.fcntl(descriptor, Linux.F_GETFL, 0);
+        if (flags < 0 || Libc.fcntl(descriptor, Linux.F_SETFL, flags & ~Linux.O_NONBLOCK) < 0)
+        {
+            throw Errno.ToException(Errno.Last, "The socket could not be made blocking.");
+        }
+    }
+
+    private static void Set(int descriptor, int level, int option, int value, string name)
+    {
+        if (Libc.setsockopt(descriptor, level, option, &value, sizeof(int)) < 0)
+        {
+            var errno = Errno.Last;
+            throw new SocketException((int)Errno.ToSocketError(errno), $"{nameof(ConnectionOptions)}.{name} could not be set to {value} (errno {errno}).");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+namespace Evio.Transport.Native.Interop;
+
+/// <summary>Binds threads to processors.</summary>
+internal static unsafe class ThreadAffinity
+{
+    /// <summary>The largest processor number, and one: <c>CPU_SETSIZE</c> of sched.h.</summary>
+    internal const int MaxProcessors = 1024;
+
+    /// <summary>Binds the calling thread (sched_setaffinity(2)).</summary>
+    /// <exception cref="ArgumentException">There is no such processor, or this process may not use it.</exception>
+    internal static void BindTo(int processor)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+
+        var mask = stackalloc ulong[MaxProcessors / 64];
+        new Span<ulong>(mask, MaxProcessors / 64).Clear();
+        mask[processor / 64] = 1UL << (processor % 64);
+        if (Libc.sched_setaffinity(0, MaxProcessors / 8, mask) < 0)
+        {
+            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor} (errno {Errno.Last}).");
+        }
+    }
+}
