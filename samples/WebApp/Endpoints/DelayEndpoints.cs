@@ -1,0 +1,48 @@
+namespace Evio.Samples.WebApp.Endpoints;
+
+/// <summary>Handlers that take time: one holds its thread, the other gives it back.</summary>
+internal static class DelayEndpoints
+{
+    private static readonly QueryNumber Milliseconds = new("ms", Default: 1000, Min: 0, Max: 60_000);
+
+    public static void MapDelays(this IEndpointRouteBuilder endpoints)
+    {
+        var state = endpoints.ServiceProvider.GetRequiredService<ServerState>();
+        var lifetime = endpoints.ServiceProvider.GetRequiredService<IHostApplicationLifetime>();
+        endpoints.MapGet("/block", context => BlockAsync(context, lifetime.ApplicationStopping));
+        endpoints.MapGet("/wait", context => WaitAsync(context, state));
+    }
+
+    private static Task BlockAsync(HttpContext context, CancellationToken stopping)
+    {
+        if (!Milliseconds.TryRead(context.Request, out var milliseconds))
+        {
+            return QueryNumber.RefuseAsync(context.Response, Milliseconds);
+        }
+
+        // As Thread.Sleep would, but Ctrl+C ends it.
+        stopping.WaitHandle.WaitOne((int)milliseconds);
+        return context.Response.WriteAsync("blocked\n", context.RequestAborted);
+    }
+
+    private static async Task WaitAsync(HttpContext context, ServerState state)
+    {
+        if (!Milliseconds.TryRead(context.Request, out var milliseconds))
+        {
+            await QueryNumber.RefuseAsync(context.Response, Milliseconds);
+            return;
+        }
+
+        try
+        {
+            await Task.Delay((int)milliseconds, context.RequestAborted);
+        }
+        catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
+        {
+            state.CountAbortedRequest();
+            return;
+        }
+
+        await context.Response.WriteAsync("waited\n");
+    }
+}

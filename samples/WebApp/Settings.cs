@@ -1,0 +1,159 @@
+using System.Globalization;
+using Evio.Transport;
+using Evio.Transport.Native;
+
+namespace Evio.Samples.WebApp;
+
+public enum TransportKind
+{
+    Evio,
+    Sockets,
+}
+
+/// <summary>
+/// What the command line (<c>--raw-port 7000</c>), the environment (<c>WebApp__RawPort=7000</c>) and appsettings.json
+/// (<c>"WebApp": { "RawPort": 7000 }</c>) say, in this order of precedence.
+/// </summary>
+public sealed record Settings
+{
+    private const string DefaultUrl = "http://127.0.0.1:5000";
+
+    private static readonly Dictionary<string, string> KeysBySwitch = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["--transport"] = "WebApp:Transport",
+        ["--loops"] = "WebApp:Loops",
+        ["--balance"] = "WebApp:Balance",
+        ["--scheduling"] = "WebApp:Scheduling",
+        ["--raw-port"] = "WebApp:RawPort",
+        ["--https-port"] = "WebApp:HttpsPort",
+        ["--h2c-port"] = "WebApp:H2cPort",
+    };
+
+    public TransportKind Transport { get; init; } = TransportKind.Evio;
+
+    /// <summary>The number of evio loops, as in <see cref="EvioTransportOptions.LoopCount"/>. The Sockets transport has none.</summary>
+    public int Loops { get; init; } = -1;
+
+    /// <summary>Which loop gets a connection. The Sockets transport has nothing to balance.</summary>
+    public LoadBalance Balance { get; init; } = LoadBalance.Random;
+
+    public EvioScheduling Scheduling { get; init; } = EvioScheduling.ThreadPool;
+
+    /// <summary>The addresses of <c>--urls</c>, in Kestrel's notation.</summary>
+    public IReadOnlyList<string> Urls { get; init; } = [];
+
+    /// <summary>The loopback port of the raw TCP echo.</summary>
+    public int? RawPort { get; init; }
+
+    /// <summary>The loopback port of HTTP/1.1 and HTTP/2 over TLS.</summary>
+    public int? HttpsPort { get; init; }
+
+    /// <summary>The loopback port of HTTP/2 without TLS, for clients with prior knowledge.</summary>
+    public int? H2cPort { get; init; }
+
+    /// <exception cref="SettingsException">A value is not permitted.</exception>
+    public static Settings Read(ConfigurationManager configuration, string[] args)
+    {
+        // The configuration silently drops a last switch that has no value.
+        if (args is [.., var last] && KeysBySwitch.ContainsKey(last))
+        {
+            throw new SettingsException($"{last} needs a value.");
+        }
+
+        configuration.AddCommandLine(args, KeysBySwitch);
+
+        return new Settings
+        {
+            Transport = Choice(configuration, "--transport", TransportKind.Evio),
+            Loops = Number(configuration, "--loops", -1, EventLoopGroupOptions.MaxLoopCount, " (-1 is one per processor)") ?? -1,
+            Balance = Choice(configuration, "--balance", LoadBalance.Random),
+            Scheduling = Choice(configuration, "--scheduling", EvioScheduling.ThreadPool),
+            RawPort = Port(configuration, "--raw-port"),
+            HttpsPort = Port(configuration, "--https-port"),
+            H2cPort = Port(configuration, "--h2c-port"),
+            Urls = ReadUrls(configuration),
+        };
+    }
+
+    /// <summary>How the command line spells a value: <c>roundrobin</c> for <see cref="LoadBalance.RoundRobin"/>.</summary>
+    public static string Spell<T>(T value)
+        where T : struct, Enum => value.ToString().ToLowerInvariant();
+
+    private static T Choice<T>(ConfigurationManager configuration, string option, T fallback)
+        where T : struct, Enum
+    {
+        if (configuration[KeysBySwitch[option]] is not { } text)
+        {
+            return fallback;
+        }
+
+        // Not Enum.TryParse, which takes any number for a value.
+        foreach (var value in Enum.GetValues<T>())
+        {
+            if (Spell(value).Equals(text, StringComparison.OrdinalIgnoreCase))
+            {
+                return value;
+            }
+        }
+
+        throw Refuse(option, text, $"one of {string.Join(", ", Enum.GetValues<T>().Select(Spell))}");
+    }
+
+    private static int? Port(ConfigurationManager configuration, string option) =>
+        Number(configuration, option, 1, 65535);
+
+    private static int? Number(ConfigurationManager configuration, string option, int min, int max, string meaning = "")
+    {
+        if (configuration[KeysBySwitch[option]] is not { } text)
+        {
+            return null;
+        }
+
+        return int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= min && number <= max
+            ? number
+            : throw Refuse(option, text, $"a whole number from {min} to {max}{meaning}");
+    }
+
+    /// <summary>The same sources in the same order as in any ASP.NET Core program: urls, else ports, else end points of Kestrel's section.</summary>
+    private static string[] ReadUrls(ConfigurationManager configuration)
+    {
+        string[] urls = Split(WebHostDefaults.ServerUrlsKey);
+        if (urls.Length == 0)
+        {
+            urls =
+            [
+                .. Split(WebHostDefaults.HttpPortsKey).Select(static port => $"http://*:{port}"),
+                .. Split(WebHostDefaults.HttpsPortsKey).Select(static port => $"https://*:{port}"),
+            ];
+        }
+
+        if (urls.Length == 0 && !configuration.GetSection("Kestrel:Endpoints").GetChildren().Any())
+        {
+            urls = [DefaultUrl];
+        }
+
+        return Array.Find(urls, static url => !IsUrl(url)) is { } bad
+            ? throw new SettingsException($"--urls is '{bad}'; it must be http or https addresses such as {DefaultUrl}, https://*:5001 " +
+                "or http://unix:/run/web.sock, with ports from 0 to 65535, separated by ';'.")
+            : urls;
+
+        string[] Split(string key) =>
+            configuration[key]?.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) ?? [];
+    }
+
+    private static bool IsUrl(string url)
+    {
+        try
+        {
+            var address = BindingAddress.Parse(url);
+            return address is { Scheme: "http" or "https", PathBase: "", Port: >= 0 and <= 65535 };
+        }
+        catch (FormatException)
+        {
+            return false;
+        }
+    }
+
+    private static SettingsException Refuse(string option, string value, string permitted) =>
+        new($"{option} ({KeysBySwitch[option]}) is '{value}'; it must be {permitted}.");
+}
