@@ -22,7 +22,7 @@ namespace Evio.Transport;
 ///  Abort, Complete(error)  the reason                    "completed"   RST    fires
 /// </code>
 /// <para>
-/// The socket is closed when nobody can use it any more: both pipe ends are complete and all output has left, or the connection was reset.
+/// The socket is closed at once in all cases but the first. Whoever still uses a pipe end finds it ended; the socket refuses calls after its close.
 /// </para>
 /// </remarks>
 internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler, IDuplexPipe, IThreadPoolWorkItem
@@ -107,7 +107,15 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     void IStreamHandler.OnLoopStopping() => Abort(new ConnectionAbortedException("The connection's event loop was stopped."));
 
-    void IStreamHandler.OnClosed() => OnePartEnded();
+    void IStreamHandler.OnClosed()
+    {
+        // It has its reason already, unless the loop closed it because an event's handling failed.
+        var reason = new ConnectionAbortedException("The connection was closed by its event loop.");
+        Input.Fail(reason);
+        Output.Close();
+        FireConnectionClosed();
+        OnePartEnded();
+    }
 
     /// <summary>Runs a continuation of the user's where the options say.</summary>
     internal void Schedule(IThreadPoolWorkItem continuation)
@@ -134,6 +142,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         }
     }
 
+    internal void OnReadAheadPaused() => Log.ConnectionPause(_logger, this);
+
+    internal void OnReadAheadResumed() => Log.ConnectionResume(_logger, this);
+
     // ---- Ends ----
 
     internal void OnPeerFin()
@@ -146,11 +158,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     internal void OnSendFailed(Exception error) => End(error);
 
-    internal void OnWriterFailed(Exception error)
-    {
-        Log.ConnectionError(_logger, this, error);
-        End(error);
-    }
+    /// <summary>The user completed the writer with an error, which ends the connection as an abort does.</summary>
+    internal void OnWriterFailed(Exception error) => End(error);
 
     /// <summary>All output was sent and the writer is complete: says so to the peer.</summary>
     internal void OnOutputFinished()
@@ -170,21 +179,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Socket.ShutdownSend();
         Input.Fail(reason);
         FireConnectionClosed();
-        OnPipeCompleted();
-    }
-
-    /// <summary>Closes the socket when nobody can use it any more.</summary>
-    internal void OnPipeCompleted()
-    {
-        lock (Gate)
-        {
-            if (!Input.IsCompleted || !Output.IsDone)
-            {
-                return;
-            }
-        }
-
-        CloseSocket();
+        DropUnread();
+        Socket.Close();
     }
 
     /// <inheritdoc/>
@@ -218,11 +214,19 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             _endReason = reason;
         }
 
-        if (reason is ConnectionResetException)
+        switch (reason)
         {
-            Log.ConnectionReset(_logger, this);
+            case ConnectionResetException:
+                Log.ConnectionReset(_logger, this);
+                break;
+            case not ConnectionAbortedException:
+                Log.ConnectionError(_logger, this, reason);
+                break;
         }
 
+        // Before the socket reports an error of its own: what the pipes say is the reason.
+        Input.Fail(reason);
+        Output.Close();
         if (reset)
         {
             Log.ConnectionWriteRst(_logger, this, reason.Message);
@@ -234,26 +238,20 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             Socket.ShutdownSend();
         }
 
-        Input.Fail(reason);
-        Output.Close();
         FireConnectionClosed();
         Socket.Close();
     }
 
-    /// <summary>Closes the socket after FIN was sent.</summary>
-    private void CloseSocket()
+    /// <summary>
+    /// What the peer sent and nobody will read would turn the close into a reset, which may overtake the last bytes of the output on its way
+    /// (RFC 2525, 2.17). More than this has no claim to be waited for.
+    /// </summary>
+    private void DropUnread()
     {
-        if (_endReason is not null)
+        Span<byte> unread = stackalloc byte[4096];
+        for (var i = 0; i < 64 && Socket.Receive(unread).Count > 0; i++)
         {
-            // What the peer sent and nobody read would turn the FIN into a reset, which may overtake the last bytes of the output on its way
-            // (RFC 2525, 2.17). More than this has no claim to be waited for.
-            Span<byte> unread = stackalloc byte[4096];
-            for (var i = 0; i < 64 && Socket.Receive(unread).Count > 0; i++)
-            {
-            }
         }
-
-        Socket.Close();
     }
 
     /// <summary>
@@ -300,12 +298,17 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     internal Exception ToException(SocketError error)
     {
+        if (_endReason is { } reason)
+        {
+            return reason;
+        }
+
         var inner = new SocketException((int)error);
         return error switch
         {
             // EPIPE: a reset whose own error was collected by an earlier call.
             SocketError.ConnectionReset or SocketError.Shutdown => new ConnectionResetException(inner.Message, inner),
-            SocketError.OperationAborted => _endReason ?? new ConnectionAbortedException("The connection is closed.", inner),
+            SocketError.OperationAborted => new ConnectionAbortedException("The connection is closed.", inner),
             _ => new IOException(inner.Message, inner),
         };
     }

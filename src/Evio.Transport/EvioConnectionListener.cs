@@ -21,6 +21,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     private readonly Queue<EvioConnection> _accepted = new();
     private readonly HashSet<EvioConnection> _connections = [];
     private ManualResetValueTaskSourceCore<ConnectionContext?> _accept;
+    private CancellationToken _acceptToken;
     private CancellationTokenRegistration _acceptCancellation;
     private bool _acceptWaits;
     private bool _paused;
@@ -78,8 +79,6 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             return ValueTask.FromCanceled<ConnectionContext?>(cancellationToken);
         }
 
-        EvioConnection? connection;
-        var resume = false;
         lock (_lock)
         {
             if (_acceptWaits)
@@ -87,14 +86,22 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
                 throw new InvalidOperationException("Another accept is pending.");
             }
 
-            if (_accepted.TryDequeue(out connection))
+            if (_accepted.TryDequeue(out var connection))
             {
-                resume = _paused && _accepted.Count <= _options.Backlog / 2;
-                _paused &= !resume;
+                if (_paused && _accepted.Count <= _options.Backlog / 2)
+                {
+                    // Posted under the lock, as the pause is: the loops see both in the order of the decisions.
+                    _paused = false;
+                    _listener!.Resume();
+                }
+
+                return new ValueTask<ConnectionContext?>(connection);
             }
-            else if (!_unbound)
+
+            if (!_unbound)
             {
                 _acceptWaits = true;
+                _acceptToken = cancellationToken;
                 _accept.Reset();
                 if (cancellationToken.CanBeCanceled)
                 {
@@ -106,18 +113,20 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             }
         }
 
-        if (resume)
-        {
-            _listener!.Resume();
-        }
-
-        return new ValueTask<ConnectionContext?>(connection);
+        return new ValueTask<ConnectionContext?>((ConnectionContext?)null);
     }
 
     public async ValueTask UnbindAsync(CancellationToken cancellationToken = default)
     {
-        // Its backlog is accepted first, so that nobody is turned away who has been told that he is connected.
-        await _listener!.CloseAsync().WaitAsync(cancellationToken).ConfigureAwait(false);
+        // Its backlog is accepted first, so that nobody is turned away who has been told that he is connected. When the server has no more time (a
+        // loop is held by a handler that blocks) it goes on without waiting; what is accepted after that is aborted by DisposeAsync.
+        var closed = _listener!.CloseAsync();
+        await closed.WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (closed.IsFaulted)
+        {
+            await closed.ConfigureAwait(false);
+        }
+
         lock (_lock)
         {
             if (_unbound)
@@ -143,10 +152,13 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         await UnbindAsync().ConfigureAwait(false);
 
         EvioConnection[] open;
+        EvioConnection[] neverAccepted;
         Task allEnded;
         lock (_lock)
         {
             open = [.. _connections];
+            neverAccepted = [.. _accepted];
+            _accepted.Clear();
             _allEnded ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             if (open.Length == 0)
             {
@@ -161,6 +173,12 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             connection.Abort(new ConnectionAbortedException("The connection was aborted because its listener is disposed."));
         }
 
+        // Nobody else will give their buffers back.
+        foreach (var connection in neverAccepted)
+        {
+            await connection.DisposeAsync().ConfigureAwait(false);
+        }
+
         await allEnded.ConfigureAwait(false);
         DisposePools();
     }
@@ -171,7 +189,6 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         var connection = new EvioConnection(this, socket, _pools[socket.Loop.Index], _options, _logger);
         socket.Start(connection);
 
-        var pause = false;
         lock (_lock)
         {
             _connections.Add(connection);
@@ -182,21 +199,18 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             else
             {
                 _accepted.Enqueue(connection);
-                pause = !_paused && _listener is not null && _accepted.Count >= _options.Backlog;
-                _paused |= pause;
-                connection = null;
+                if (!_paused && _listener is not null && _accepted.Count >= _options.Backlog)
+                {
+                    // The server does not keep up. The others wait in the kernel's backlog.
+                    _paused = true;
+                    _listener.Pause();
+                }
+
+                return;
             }
         }
 
-        if (connection is not null)
-        {
-            CompleteAccept(connection);
-        }
-        else if (pause)
-        {
-            // The server does not keep up. The others wait in the kernel's backlog.
-            _listener!.Pause();
-        }
+        CompleteAccept(connection);
     }
 
     internal void OnConnectionEnded(EvioConnection connection)
@@ -221,7 +235,8 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     {
         lock (_lock)
         {
-            if (!_acceptWaits)
+            // A late callback of an earlier accept's token has no say.
+            if (!_acceptWaits || _acceptToken != token)
             {
                 return;
             }

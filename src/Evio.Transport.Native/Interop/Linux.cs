@@ -9,6 +9,7 @@ internal static class Linux
     internal const int AF_INET = 2;
     internal const int AF_INET6 = 10;
     internal const int SOCK_STREAM = 1;
+    internal const int SOCK_DGRAM = 2;
     internal const int SOCK_NONBLOCK = 0x800;
     internal const int SOCK_CLOEXEC = 0x80000;
 
@@ -23,6 +24,8 @@ internal static class Linux
     internal const int SO_ACCEPTCONN = 30;
     internal const int IPPROTO_TCP = 6;
     internal const int TCP_NODELAY = 1;
+    internal const int TCP_INFO = 11;
+    internal const int TCP_CLOSE = 7;
     internal const int TCP_KEEPIDLE = 4;
     internal const int TCP_KEEPINTVL = 5;
     internal const int TCP_KEEPCNT = 6;
@@ -31,7 +34,6 @@ internal static class Linux
 
     // send(2), shutdown(2)
     internal const int MSG_NOSIGNAL = 0x4000;
-    internal const int SHUT_RD = 0;
     internal const int SHUT_WR = 1;
     internal const int SHUT_RDWR = 2;
 

@@ -84,36 +84,26 @@ public sealed class EventLoop
 
     internal void ConnectionRemoved() => Interlocked.Decrement(ref _connectionCount);
 
-    /// <summary>Registers a stream with the poller. On the loop.</summary>
-    /// <returns>The token, or <see cref="Poller.WakeToken"/> when the kernel refused; the reason is then in <paramref name="errno"/>.</returns>
-    internal ulong RegisterStream(IPollTarget target, int descriptor, out int errno) => Register(target, descriptor, isStream: true, out errno);
-
-    /// <inheritdoc cref="RegisterStream"/>
-    internal ulong RegisterListener(IPollTarget target, int descriptor, out int errno) => Register(target, descriptor, isStream: false, out errno);
-
-    private ulong Register(IPollTarget target, int descriptor, bool isStream, out int errno)
+    /// <summary>Makes a target known, which is told when the loop ends, and gets the events of what is watched under its token. On the loop.</summary>
+    internal ulong Register(IPollTarget target)
     {
         Debug.Assert(IsCurrent);
-        var token = _registrations.Add(target);
-        errno = isStream ? _poller.RegisterStream(descriptor, token) : _poller.RegisterListener(descriptor, token);
-        if (errno == 0)
-        {
-            return token;
-        }
-
-        _registrations.Remove(token);
-        return Poller.WakeToken;
+        return _registrations.Add(target);
     }
 
-    /// <summary>Forgets a token whose descriptor is about to be closed: no event of it is delivered any more. On the loop.</summary>
+    /// <summary>Watches a stream, for as long as it is open. On the loop.</summary>
+    /// <returns>0, or the error number.</returns>
+    internal int WatchStream(ulong token, int descriptor) => _poller.RegisterStream(descriptor, token);
+
+    /// <summary>Watches a listener. On the loop.</summary>
+    /// <returns>0, or the error number.</returns>
+    internal int WatchListener(ulong token, int descriptor) => _poller.RegisterListener(descriptor, token);
+
+    /// <summary>Ends the watch of a descriptor that stays open; one that is closed the kernel forgets. On the loop.</summary>
+    internal void Unwatch(int descriptor) => _poller.Deregister(descriptor);
+
+    /// <summary>Forgets a target: no event is delivered under its token any more. On the loop.</summary>
     internal void Forget(ulong token) => _registrations.Remove(token);
-
-    /// <summary>Forgets a token whose descriptor stays open. On the loop.</summary>
-    internal void Deregister(ulong token, int descriptor)
-    {
-        _registrations.Remove(token);
-        _poller.Deregister(descriptor);
-    }
 
     /// <summary>Starts the thread, and returns when it is bound to its processor.</summary>
     /// <exception cref="ArgumentException">There is no such processor.</exception>
@@ -129,7 +119,7 @@ public sealed class EventLoop
         if (!_thread.IsAlive && !_ended.Task.IsCompleted)
         {
             // Never started: nothing runs on it that could end it.
-            _ = _work.Close();
+            _ = _work.TryClose();
             _poller.Dispose();
             return;
         }
@@ -155,7 +145,7 @@ public sealed class EventLoop
         catch (Exception exception)
         {
             // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
-            _group.OnUnhandledException(this, exception);
+            Report(exception);
         }
         finally
         {
@@ -223,10 +213,25 @@ public sealed class EventLoop
         }
         catch (Exception exception)
         {
-            _group.OnUnhandledException(this, exception);
+            Report(exception);
             target.OnFault(exception);
         }
     }
+
+    private void Stop(IPollTarget target)
+    {
+        try
+        {
+            target.OnLoopStopping();
+        }
+        catch (Exception exception)
+        {
+            Report(exception);
+        }
+    }
+
+    /// <summary>Hands on what user code threw that nobody else can be told of.</summary>
+    internal void Report(Exception exception) => _group.OnUnhandledException(this, exception);
 
     private void RunWork(List<WorkItem> work)
     {
@@ -238,7 +243,7 @@ public sealed class EventLoop
             }
             catch (Exception exception)
             {
-                _group.OnUnhandledException(this, exception);
+                Report(exception);
             }
         }
 
@@ -256,7 +261,7 @@ public sealed class EventLoop
             }
             catch (Exception exception)
             {
-                _group.OnUnhandledException(this, exception);
+                Report(exception);
             }
         }
     }
@@ -265,14 +270,18 @@ public sealed class EventLoop
     {
         try
         {
-            // The queue first: a connection that is being handed over becomes a registration, and is closed with the others.
-            RunWork(_work.Close());
-            foreach (var target in _registrations.Snapshot())
+            // Closing one target may post work, and work (a connection that is being handed over) may bring another target. The queue is closed last,
+            // so that until then others' calls still run here, and not beside this.
+            do
             {
-                target.OnLoopStopping();
-            }
+                foreach (var target in _registrations.Snapshot())
+                {
+                    Stop(target);
+                }
 
-            Debug.Assert(_registrations.Count == 0, "Every target closes itself when its loop stops.");
+                RunWork(_work.Take());
+            }
+            while (_registrations.Count > 0 || !_work.TryClose());
         }
         finally
         {

@@ -83,14 +83,12 @@ internal sealed class WorkQueue
         }
     }
 
-    /// <summary>Refuses everything from now on and takes what came in before.</summary>
-    internal List<WorkItem> Close()
+    /// <summary>Refuses everything from now on, if there is no work left.</summary>
+    internal bool TryClose()
     {
         lock (_lock)
         {
-            _closed = true;
+            return _closed = _incoming.Count == 0;
         }
-
-        return Take();
     }
 }

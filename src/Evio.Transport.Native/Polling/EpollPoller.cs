@@ -22,6 +22,7 @@ internal sealed unsafe class EpollPoller : Poller
 
     private readonly int _epoll;
     private readonly int _wakeUp;
+    private readonly Lock _wakeLock = new();
 
     /// <summary>The kernel's answer, outside the garbage collector's reach: <see cref="Poller.MaxEvents"/> times <see cref="EpollEvent.Size"/>.</summary>
     private byte* _events;
@@ -116,6 +117,18 @@ internal sealed unsafe class EpollPoller : Poller
 
     internal override void Wake()
     {
+        // The lock keeps a waker that was held up from writing to whatever has the descriptor's number after Dispose.
+        lock (_wakeLock)
+        {
+            if (_events is not null)
+            {
+                WriteWakeUp();
+            }
+        }
+    }
+
+    private void WriteWakeUp()
+    {
         ulong one = 1;
         while (Libc.write(_wakeUp, &one, sizeof(ulong)) < 0)
         {
@@ -135,14 +148,17 @@ internal sealed unsafe class EpollPoller : Poller
 
     public override void Dispose()
     {
-        if (_events is null)
+        lock (_wakeLock)
         {
-            return;
-        }
+            if (_events is null)
+            {
+                return;
+            }
 
-        NativeMemory.Free(_events);
-        _events = null;
-        _ = Libc.close(_wakeUp);
-        _ = Libc.close(_epoll);
+            NativeMemory.Free(_events);
+            _events = null;
+            _ = Libc.close(_wakeUp);
+            _ = Libc.close(_epoll);
+        }
     }
 }

@@ -15,7 +15,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
 
     private ulong _token;
-    private bool _registered;
+    private bool _watched;
     private bool _paused = startPaused;
     private bool _closed;
     private LoopTimer? _backOff;
@@ -30,7 +30,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             {
                 try
                 {
-                    Update();
+                    Start();
                     started.SetResult();
                 }
                 catch (Exception exception)
@@ -40,7 +40,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             }, null);
         if (!posted)
         {
-            Close();
+            End();
             started.SetException(new ObjectDisposedException(nameof(EventLoopGroup)));
         }
 
@@ -51,7 +51,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     public void OnFault(Exception exception)
     {
-        // An exception of onAccepted, whose connection is closed. Those that still wait are reported again, level-triggered.
+        // An exception of a callback that tells of an episode. Connections that still wait are reported again, level-triggered.
     }
 
     public void OnLoopStopping() => Close();
@@ -82,16 +82,44 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
         finally
         {
-            _closed = true;
             _backOff?.Cancel();
-            Update();
-            if (listener.OwnsDescriptors)
+            if (_watched)
             {
-                _ = Libc.close(descriptor);
+                loop.Unwatch(descriptor);
             }
 
-            listener.Release();
+            loop.Forget(_token);
+            End();
         }
+    }
+
+    private void End()
+    {
+        _closed = true;
+        if (listener.OwnsDescriptors)
+        {
+            _ = Libc.close(descriptor);
+        }
+
+        listener.Release();
+    }
+
+    private void Start()
+    {
+        // Known from now on, watched or not, so that the end of the loop closes it.
+        _token = loop.Register(this);
+        if (_paused)
+        {
+            return;
+        }
+
+        var errno = loop.WatchListener(_token, descriptor);
+        if (errno != 0)
+        {
+            throw Errno.ToException(errno, $"{listener.LocalEndPoint} could not be registered with its loop (errno {errno}).");
+        }
+
+        _watched = true;
     }
 
     private void Accept(int limit)
@@ -104,7 +132,6 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             var accepted = Libc.accept4(descriptor, address, &length, Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC);
             if (accepted >= 0)
             {
-                listener.Succeeded();
                 listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)));
                 continue;
             }
@@ -113,6 +140,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             switch (errno)
             {
                 case Errno.EAGAIN:
+                    listener.Succeeded();
                     return;
                 case Errno.EMFILE or Errno.ENFILE or Errno.ENOBUFS or Errno.ENOMEM:
                     BackOffFrom(errno, limit);
@@ -132,15 +160,14 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void BackOffFrom(int errno, int limit)
     {
-        listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
-        if (_backOff is not null || limit == MaxAcceptsAtClose)
+        // When it closes nobody will try again.
+        if (_backOff is null && limit != MaxAcceptsAtClose)
         {
-            // Closing: nobody will try again.
-            return;
+            _backOff = loop.Schedule(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
+            Update();
         }
 
-        _backOff = loop.Schedule(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
-        Update();
+        listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
     }
 
     private void EndBackOff()
@@ -151,33 +178,25 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void Update()
     {
-        if (_closed || _paused || _backOff is not null)
-        {
-            if (_registered)
-            {
-                _registered = false;
-                loop.Deregister(_token, descriptor);
-            }
-        }
-        else if (!_registered)
-        {
-            Register();
-        }
-    }
-
-    private void Register()
-    {
-        if (_closed)
+        var watch = !_closed && !_paused && _backOff is null;
+        if (watch == _watched)
         {
             return;
         }
 
-        _token = loop.RegisterListener(this, descriptor, out var errno);
-        if (errno != 0)
+        if (!watch)
         {
-            throw Errno.ToException(errno, $"{listener.LocalEndPoint} could not be registered with its loop (errno {errno}).");
+            _watched = false;
+            loop.Unwatch(descriptor);
+            return;
         }
 
-        _registered = true;
+        var errno = loop.WatchListener(_token, descriptor);
+        _watched = errno == 0;
+        if (errno != 0)
+        {
+            // ENOMEM, ENOSPC (epoll_ctl(2)): as passing as those of accept.
+            BackOffFrom(errno, MaxAcceptsPerEvent);
+        }
     }
 }

@@ -122,6 +122,19 @@ internal sealed unsafe class ListenSockets
 
     internal static ListenSockets Inherit(int descriptor, bool ownsDescriptor, StreamListenerOptions options)
     {
+        try
+        {
+            return Inherit(descriptor, options, ownsDescriptor);
+        }
+        catch when (ownsDescriptor)
+        {
+            _ = Libc.close(descriptor);
+            throw;
+        }
+    }
+
+    private static ListenSockets Inherit(int descriptor, StreamListenerOptions options, bool ownsDescriptor)
+    {
         if (GetOption(descriptor, Linux.SO_TYPE) != Linux.SOCK_STREAM || GetOption(descriptor, Linux.SO_ACCEPTCONN) != 1)
         {
             throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is a socket, but not a listening stream socket.");
@@ -154,13 +167,20 @@ internal sealed unsafe class ListenSockets
             return;
         }
 
-        var probe = Create(Linux.AF_UNIX, endPoint);
+        // A datagram socket cannot connect to a stream socket: where one is bound, live, the answer is EPROTOTYPE, and its owner notices nothing.
+        // Where none is, it is ECONNREFUSED (unix(7)).
+        var probe = Libc.socket(Linux.AF_UNIX, Linux.SOCK_DGRAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
+        if (probe < 0)
+        {
+            throw Errno.ToException(Errno.Last, $"No socket could be made to try {endPoint}.");
+        }
+
         try
         {
-            fixed (byte* address = SocketAddresses.ToBytes(endPoint))
+            var bytes = SocketAddresses.ToBytes(endPoint);
+            fixed (byte* address = bytes)
             {
-                var length = (uint)SocketAddresses.ToBytes(endPoint).Length;
-                if (Libc.connect(probe, address, length) < 0 && Errno.Last == Errno.ECONNREFUSED)
+                if (Libc.connect(probe, address, (uint)bytes.Length) < 0 && Errno.Last == Errno.ECONNREFUSED)
                 {
                     File.Delete(file);
                 }

@@ -71,6 +71,18 @@ internal static unsafe class SocketAddresses
         }
     }
 
+    internal static SocketAddressBytes GetLocalBytes(int descriptor)
+    {
+        SocketAddressBytes bytes = default;
+        uint length = SocketAddressBytes.Size;
+        fixed (byte* address = (Span<byte>)bytes)
+        {
+            _ = Libc.getsockname(descriptor, address, &length);
+        }
+
+        return bytes;
+    }
+
     internal static EndPoint? GetLocal(int descriptor)
     {
         var buffer = stackalloc byte[Linux.SizeOfSockAddrStorage];

@@ -53,8 +53,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         {
             if (_sockets.SocketFile is { } file)
             {
-                // While the descriptor still listens, so that it cannot be a successor's file.
-                File.Delete(file);
+                RemoveSocketFile(file);
             }
 
             Post(static socket => ((ListenSocket)socket!).Close());
@@ -100,14 +99,8 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         if (!owner.TryPost(static state =>
             {
                 var (listener, socket) = ((StreamListener, StreamSocket))state!;
-                try
-                {
-                    listener.Deliver(socket);
-                }
-                finally
-                {
-                    listener.Release();
-                }
+                listener.Deliver(socket);
+                listener.Release();
             }, handOver))
         {
             socket.Close();
@@ -121,10 +114,23 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         {
             _onAccepted(socket);
         }
-        catch
+        catch (Exception exception)
         {
             socket.Close();
-            throw;
+            socket.Loop.Report(exception);
+        }
+    }
+
+    private static void RemoveSocketFile(string file)
+    {
+        try
+        {
+            // While the descriptor still listens: a successor that asks first finds the address in use until now.
+            File.Delete(file);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // Gone with its directory, or no longer ours to remove. A file that stays is stale, which the next server sees.
         }
     }
 

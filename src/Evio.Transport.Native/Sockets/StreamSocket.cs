@@ -31,7 +31,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private const int Detached = int.MinValue / 2;
 
     private readonly int _descriptor;
-    private readonly EndPoint? _listenerEndPoint;
+    private readonly SocketAddressBytes _localAddress;
     private readonly SocketAddressBytes _remoteAddress;
     private IStreamHandler? _handler;
     private EndPoint? _localEndPoint;
@@ -48,23 +48,24 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     {
         Loop = loop;
         _descriptor = descriptor;
-        _listenerEndPoint = listenerEndPoint;
         _remoteAddress = remoteAddress;
+
+        // Bound to one address, every connection has that one. Bound to all, each has to be asked, and now, while it surely can be.
+        if (listenerEndPoint is IPEndPoint { Address: var address } && (address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)))
+        {
+            _localAddress = SocketAddresses.GetLocalBytes(descriptor);
+        }
+        else
+        {
+            _localEndPoint = listenerEndPoint;
+        }
     }
 
     /// <summary>The loop that the socket belongs to.</summary>
     public EventLoop Loop { get; }
 
-    /// <summary>
-    /// This side's address; null when it was not asked for before the socket was closed, and for the fallback of an unknown address family.
-    /// </summary>
-    public EndPoint? LocalEndPoint => _localEndPoint ??= _listenerEndPoint switch
-    {
-        // Bound to one address, every connection has that one. Bound to all, each has to be asked.
-        IPEndPoint { Address: var address } bound when !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any) => bound,
-        IPEndPoint or null => QueryLocalEndPoint(),
-        var other => other,
-    };
+    /// <summary>This side's address.</summary>
+    public EndPoint? LocalEndPoint => _localEndPoint ??= _localAddress.ToIPEndPoint();
 
     /// <summary>The peer's address. The client's end of a Unix-domain connection usually has none; this is then the unnamed address.</summary>
     public EndPoint? RemoteEndPoint => _remoteEndPoint ??= _remoteAddress.ToIPEndPoint() ?? (EndPoint?)SocketAddresses.ToEndPoint(UnnamedUnixAddress);
@@ -95,9 +96,12 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         _handler = handler;
-        _token = Loop.RegisterStream(this, _descriptor, out var errno);
+        _token = Loop.Register(this);
+        var errno = Loop.WatchStream(_token, _descriptor);
         if (errno != 0)
         {
+            Loop.Forget(_token);
+            _token = Polling.Poller.WakeToken;
             _handler = null;
             throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
         }
@@ -124,7 +128,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var count = Libc.recv(_descriptor, start, (nuint)buffer.Length, 0);
                     if (count >= 0)
                     {
-                        return IoResult.FromCount(count);
+                        return count > 0 ? IoResult.FromCount(count) : EndOfInput();
                     }
 
                     var errno = Errno.Last;
@@ -249,7 +253,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                         : Libc.recvmsg(_descriptor, &message, 0);
                     if (count >= 0)
                     {
-                        return IoResult.FromCount(count);
+                        return count > 0 || isSend ? IoResult.FromCount(count) : EndOfInput();
                     }
 
                     var errno = Errno.Last;
@@ -264,6 +268,19 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         {
             EndLease();
         }
+    }
+
+    /// <summary>
+    /// A receive came to nothing: the peer's FIN, or a reset whose error a send has collected before. After a reset the connection is in the
+    /// state "closed", after a FIN it is not (tcp(7), TCP_INFO).
+    /// </summary>
+    private IoResult EndOfInput()
+    {
+        byte state = 0;
+        uint length = 1;
+        return Libc.getsockopt(_descriptor, Linux.IPPROTO_TCP, Linux.TCP_INFO, &state, &length) == 0 && state == Linux.TCP_CLOSE
+            ? IoResult.FromError(Errno.ECONNRESET)
+            : IoResult.FromCount(0);
     }
 
     /// <summary>Sends FIN: the peer sees the end of the output after all that was sent before (shutdown(2)).</summary>
@@ -322,7 +339,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
         else if (!Loop.TryPost(static socket => ((StreamSocket)socket!).CloseOnLoop(), this))
         {
-            // The loop has ended, and its table with it. This caller is the only one to get here.
+            // The loop has ended and has closed all that was started; this one never was.
             CloseOnLoop();
         }
     }
@@ -341,7 +358,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         ObjectDisposedException.ThrowIf(Interlocked.Exchange(ref _closeRequested, 1) != 0, this);
         if (_token != Polling.Poller.WakeToken)
         {
-            Loop.Deregister(_token, _descriptor);
+            Loop.Forget(_token);
+            Loop.Unwatch(_descriptor);
         }
 
         Loop.ConnectionRemoved();
@@ -365,7 +383,14 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             _ = Libc.close(_descriptor);
         }
 
-        _handler?.OnClosed();
+        try
+        {
+            _handler?.OnClosed();
+        }
+        catch (Exception exception)
+        {
+            Loop.Report(exception);
+        }
     }
 
     /// <summary>Whether the descriptor may be used, and stays open until <see cref="EndLease"/>.</summary>
@@ -394,18 +419,6 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         {
             _ = Libc.close(_descriptor);
         }
-    }
-
-    private EndPoint? QueryLocalEndPoint()
-    {
-        if (!TryLease())
-        {
-            return null;
-        }
-
-        var endPoint = SocketAddresses.GetLocal(_descriptor);
-        EndLease();
-        return endPoint;
     }
 
     void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);

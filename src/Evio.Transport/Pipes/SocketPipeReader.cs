@@ -48,6 +48,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private int _headIndex;
     private long _unexamined;
 
+    // How much has to be there before a read completes, as ReadAtLeastAsync asked.
+    private int _minimumSize;
+
     // How many blocks the next receive offers; it follows what the last ones brought.
     private int _receiveBlocks = 1;
 
@@ -58,6 +61,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool _endAhead;
     private bool _ended;
     private bool _completed;
+    private bool _paused;
     private bool _cancelRequested;
     private Exception? _error;
     private CancellationToken _token;
@@ -92,10 +96,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
     internal bool HasUnexamined => _unexamined > 0;
 
-    /// <summary>Whether the user has said that it reads no more. Under the gate.</summary>
-    internal bool IsCompleted => _completed;
+    public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) => ReadAsync(0, cancellationToken);
 
-    public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default)
+    // Not in terms of ReadAsync and AdvanceTo, as the base class does it: that would mark as examined what its caller has not seen.
+    protected override ValueTask<ReadResult> ReadAtLeastAsyncCore(int minimumSize, CancellationToken cancellationToken) =>
+        ReadAsync(minimumSize, cancellationToken);
+
+    private ValueTask<ReadResult> ReadAsync(int minimumSize, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)
         {
@@ -108,6 +115,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             lock (_gate)
             {
                 ThrowIfUnreadable();
+                _minimumSize = minimumSize;
+                sendFirst = false;
+                if (TryBeginReceiveOfTheEnd())
+                {
+                    goto receive;
+                }
+
                 if (TryTakeResult(out var result))
                 {
                     return new ValueTask<ReadResult>(result);
@@ -124,11 +138,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             if (sendFirst)
             {
                 _connection.Output.SendDeferred();
+                continue;
             }
-            else
-            {
-                Receive(intoTail: true);
-            }
+
+        receive:
+            Receive(intoTail: true);
         }
     }
 
@@ -140,6 +154,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             lock (_gate)
             {
                 ThrowIfUnreadable();
+                _minimumSize = 0;
+                sendFirst = false;
+                if (TryBeginReceiveOfTheEnd())
+                {
+                    goto receive;
+                }
+
                 if (TryTakeResult(out result))
                 {
                     return true;
@@ -155,11 +176,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             if (sendFirst)
             {
                 _connection.Output.SendDeferred();
+                continue;
             }
-            else
-            {
-                Receive(intoTail: true);
-            }
+
+        receive:
+            Receive(intoTail: true);
         }
     }
 
@@ -187,6 +208,12 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
         if (readAhead)
         {
+            if (_paused)
+            {
+                _paused = false;
+                _connection.OnReadAheadResumed();
+            }
+
             ReadAhead();
         }
     }
@@ -224,8 +251,6 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 ReleaseAll();
             }
         }
-
-        _connection.OnPipeCompleted();
     }
 
     // ---- Readiness: called by the connection ----
@@ -266,6 +291,10 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 else if (_error is not null)
                 {
                     failure = _error;
+                }
+                else if (TryBeginReceiveOfTheEnd())
+                {
+                    goto receive;
                 }
                 else if (!TryTakeResult(out result))
                 {
@@ -320,9 +349,15 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             lock (_gate)
             {
                 more = TryBeginReadAhead();
+                _paused = !more && !_ended && _unexamined >= _maxBuffered;
             }
         }
         while (more);
+
+        if (_paused)
+        {
+            _connection.OnReadAheadPaused();
+        }
     }
 
     /// <summary>Ends the input for a reason other than the peer's FIN; reads throw it from now on. Its buffers are kept until completion.</summary>
@@ -359,6 +394,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         return _receiving = true;
     }
 
+    /// <summary>
+    /// Whether input is there, and its end, too, or nearly: both go out in one result, and the end is known while the user looks at the input.
+    /// </summary>
+    private bool TryBeginReceiveOfTheEnd() => _endAhead && _unexamined > 0 && _unexamined < _maxBuffered && TryBeginReceive();
+
     private bool TryBeginReadAhead() =>
         (_endAhead || _maxBuffered == long.MaxValue) && _state == WaitState.Idle && _unexamined < _maxBuffered && TryBeginReceive();
 
@@ -367,15 +407,31 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private void Receive(bool intoTail)
     {
         var last = intoTail && _tail is { } tail && tail.Free.Length >= MinReceive ? tail : null;
-        var result = _receiveBlocks == 1 ? ReceiveBlock(last, out var received, out var room) : ReceiveBlocks(last, out received, out room);
-
         var waiterIsReady = false;
         var fin = false;
         Exception? error = null;
+        BufferSegment? received = null;
+        var room = 0;
+        IoResult result = default;
+        try
+        {
+            result = _receiveBlocks == 1 ? ReceiveBlock(last, out received, out room) : ReceiveBlocks(last, out received, out room);
+        }
+        catch (Exception exception)
+        {
+            // The pool has no memory left. That ends this connection, and only this one.
+            error = exception;
+        }
+
         lock (_gate)
         {
             _receiving = false;
-            if (result.Count > 0)
+            if (error is not null)
+            {
+                _error ??= error;
+                _ended = true;
+            }
+            else if (result.Count > 0)
             {
                 Append(received!);
                 _unexamined += result.Count;
@@ -519,7 +575,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     private bool TryTakeResult(out ReadResult result)
     {
-        if (_cancelRequested || _unexamined > 0 || _ended)
+        if (_cancelRequested || _ended || (_unexamined > 0 && HasMinimum()))
         {
             _read = _cancelRequested ? ReadState.Tentative : ReadState.Active;
             result = new ReadResult(Buffered(), _cancelRequested, _ended);
@@ -530,6 +586,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         result = default;
         return false;
     }
+
+    private bool HasMinimum() =>
+        _minimumSize <= 1 || Position(_tail!, _tail!.Length) - Position(_head!, _headIndex) >= _minimumSize;
 
     private ReadOnlySequence<byte> Buffered() =>
         _head is null ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
@@ -585,9 +644,10 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         if (examined is not null)
         {
             var unexamined = end - Position(examined, examinedIndex);
-            if (unexamined < 0 || unexamined > _unexamined)
+            ArgumentOutOfRangeException.ThrowIfNegative(unexamined, nameof(examined));
+            if (unexamined > _unexamined)
             {
-                throw new InvalidOperationException("The examined position is beyond the buffer, or before what was examined earlier.");
+                throw new InvalidOperationException("The examined position is before what was examined earlier.");
             }
 
             // What came in since the read stays unexamined.

@@ -44,6 +44,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     private BufferSegment? _tail;
     private BufferSegment? _unlinked;
     private long _unflushed;
+    private bool _handedOut;
 
     // The sender's: the blocks from _head to _last, of which _pending bytes from _headIndex on are flushed and not yet taken by the kernel.
     private BufferSegment? _head;
@@ -85,11 +86,6 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     /// <summary>Whether a flush waits for company.</summary>
     internal bool HasDeferred => _deferred;
 
-    /// <summary>
-    /// Whether the user has said that it writes no more, and all that it wrote has left or was discarded. Under the gate.
-    /// </summary>
-    internal bool IsDone => _completed && !_sending && (_closed || _pending == 0);
-
     public override Memory<byte> GetMemory(int sizeHint = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
@@ -109,6 +105,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             _tail = opened;
         }
 
+        _handedOut = true;
         return _tail.Free;
     }
 
@@ -121,11 +118,24 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was given out.");
         }
 
+        _handedOut = false;
         if (bytes > 0)
         {
             _tail!.Fill(bytes);
             _unflushed += bytes;
         }
+    }
+
+    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        if (cancellationToken.IsCancellationRequested)
+        {
+            // Before anything is copied: a refused write leaves nothing behind.
+            return ValueTask.FromCanceled<FlushResult>(cancellationToken);
+        }
+
+        this.Write(source.Span);
+        return FlushAsync(cancellationToken);
     }
 
     public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default)
@@ -137,7 +147,12 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
         lock (_gate)
         {
-            ThrowIfCompleted();
+            if (_completed)
+            {
+                // As Pipe does: nothing is left to flush, and that is no error.
+                return new ValueTask<FlushResult>(TakeResult());
+            }
+
             if (_waiting)
             {
                 throw new InvalidOperationException("Concurrent flushes are not supported.");
@@ -210,8 +225,6 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         {
             FinishIfDrained();
         }
-
-        _connection.OnPipeCompleted();
     }
 
     // ---- Called by the connection and the reader ----
@@ -395,8 +408,13 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     private ValueTask<FlushResult> FinishFlush(CancellationToken cancellationToken)
     {
-        // Either all is sent, and an idle connection holds no block, or the loop goes on and gives the blocks back.
-        Detach();
+        // Either all is sent, and an idle connection holds no block, or the loop goes on and gives the blocks back. Not from under a user who
+        // asked for memory before the flush and advances after it, which Pipe permits.
+        if (!_handedOut || _closed)
+        {
+            Detach();
+        }
+
         if (_pending < _pauseAt || _cancelRequested || _closed)
         {
             return new ValueTask<FlushResult>(TakeResult());

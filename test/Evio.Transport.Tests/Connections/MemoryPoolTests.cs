@@ -1,0 +1,180 @@
+using System.Net.Sockets;
+using Evio.Transport.Testing;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Evio.Transport.Tests.Connections;
+
+/// <summary>Every block that a connection rents goes back to its pool, once, however the connection ends.</summary>
+public sealed class MemoryPoolTests
+{
+    public enum End
+    {
+        ClientFin,
+        ClientReset,
+        Abort,
+        AbortWhileReading,
+        AbortWhileFlushIsPaused,
+        OutputCompleted,
+        DisposalWithUnreadInput,
+        DisposalWithUnflushedOutput,
+        DisposalBeforeAdvance,
+        ResetWhileFlushIsPaused,
+    }
+
+    [Theory]
+    [AllTransports(
+        End.ClientFin,
+        End.ClientReset,
+        End.Abort,
+        End.AbortWhileReading,
+        End.AbortWhileFlushIsPaused,
+        End.OutputCompleted,
+        End.DisposalWithUnreadInput,
+        End.DisposalWithUnflushedOutput,
+        End.DisposalBeforeAdvance,
+        End.ResetWhileFlushIsPaused)]
+    public async Task All_blocks_are_back_when_the_listener_is_disposed(TransportKind kind, End end)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using (var pair = await CreateAsync(kind, pools))
+        {
+            await ConverseAsync(pair);
+            await EndAsync(pair, end);
+        }
+
+        Assert.True(pools.Rented > 0);
+        Assert.Equal(0, pools.Outstanding);
+        Assert.Equal(0, pools.DoubleReturns);
+    }
+
+    [Theory, AllTransports]
+    public async Task An_idle_connection_holds_no_block(TransportKind kind)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+        var read = pair.Input.ReadAsync().AsTask();
+        Assert.Equal(0, pools.Outstanding);
+
+        await pair.Client.SendAllAsync("x").OrTimeout();
+        pair.Input.AdvanceTo((await read.OrTimeout()).Buffer.End);
+        await ConverseAsync(pair);
+        read = pair.Input.ReadAsync().AsTask();
+
+        await Eventually.HoldsAsync(() => pools.Outstanding == 0);
+        Assert.False(read.IsCompleted);
+    }
+
+    [Theory, AllTransports]
+    public async Task Read_ahead_of_an_application_that_does_not_read_is_bounded(TransportKind kind)
+    {
+        const int Limit = 64 * 1024;
+        const int Block = 4096;
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await ConnectedPair.CreateAsync(
+            kind,
+            new TransportSettings { MaxReadBufferSize = Limit },
+            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        var sent = TestData.Bytes(20_000_000);
+        var sending = pair.Client.SendAllAsync(sent);
+        var result = await pair.Input.ReadAsync().OrTimeout();
+        pair.Input.AdvanceTo(result.Buffer.Start);
+
+        // With the client stalled, whatever reads ahead has stopped as well.
+        var socket = pair.Connection.Features.Get<IConnectionSocketFeature>()!.Socket;
+        await Eventually.SettlesAsync(() => socket.Available);
+
+        Assert.False(sending.IsCompleted);
+        Assert.InRange(pools.Outstanding, 1, (2 * Limit / Block) + 16);
+
+        using var received = new MemoryStream();
+        while (received.Length < sent.Length)
+        {
+            result = await pair.Input.ReadAsync().OrTimeout();
+            foreach (var segment in result.Buffer)
+            {
+                received.Write(segment.Span);
+            }
+
+            pair.Input.AdvanceTo(result.Buffer.End);
+        }
+
+        await sending.OrTimeout();
+        TestData.AssertSame(sent, received.ToArray());
+    }
+
+    private static Task<ConnectedPair> CreateAsync(TransportKind kind, CountingMemoryPoolFactory pools) =>
+        ConnectedPair.CreateAsync(
+            kind,
+            new TransportSettings { MaxWriteBufferSize = 64 * 1024 },
+            configureClient: static socket => socket.ReceiveBufferSize = 32 * 1024,
+            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+
+    private static async Task ConverseAsync(ConnectedPair pair)
+    {
+        await pair.AssertEchoesAsync(1);
+        await pair.AssertEchoesAsync(5000);
+        await pair.AssertEchoesAsync(60_000);
+    }
+
+    private static async Task EndAsync(ConnectedPair pair, End end)
+    {
+        switch (end)
+        {
+            case End.ClientFin:
+                pair.Client.Shutdown(SocketShutdown.Send);
+                Assert.True((await pair.Input.ReadAsync().OrTimeout()).IsCompleted);
+                break;
+            case End.ClientReset:
+                pair.Client.Reset();
+                await Assert.ThrowsAsync<ConnectionResetException>(() => pair.Input.ReadAsync().OrTimeout());
+                break;
+            case End.Abort:
+                pair.Connection.Abort(new ConnectionAbortedException("test"));
+                await pair.Connection.ConnectionClosed.WhenCancelled();
+                break;
+            case End.AbortWhileReading:
+                var read = pair.Input.ReadAsync().AsTask();
+                pair.Connection.Abort(new ConnectionAbortedException("test"));
+                await Assert.ThrowsAsync<ConnectionAbortedException>(() => read.OrTimeout());
+                break;
+            case End.AbortWhileFlushIsPaused:
+                var aborted = pair.Output.WriteAsync(new byte[12_000_000]).AsTask();
+                pair.Connection.Abort(new ConnectionAbortedException("test"));
+                Assert.True((await aborted.OrTimeout()).IsCompleted);
+                break;
+            case End.OutputCompleted:
+                await pair.Output.CompleteAsync();
+                Assert.Empty(await pair.Client.ReceiveToEndAsync().OrTimeout());
+                break;
+            case End.DisposalWithUnreadInput:
+                await pair.Client.SendAllAsync(new byte[50_000]).OrTimeout();
+                var unread = await pair.Input.ReadAtLeastAsync(50_000).OrTimeout();
+                pair.Input.AdvanceTo(unread.Buffer.Start, unread.Buffer.End);
+                await pair.Connection.DisposeAsync().OrTimeout();
+                break;
+            case End.DisposalWithUnflushedOutput:
+                pair.Output.GetSpan(50_000).Clear();
+                pair.Output.Advance(50_000);
+                pair.Output.GetSpan(10);
+                var receive = pair.Client.ReceiveToEndAsync();
+                await pair.Connection.DisposeAsync().OrTimeout();
+                Assert.Equal(50_000, (await receive.OrTimeout()).Length);
+                break;
+            case End.DisposalBeforeAdvance:
+                await pair.Client.SendAllAsync("abc").OrTimeout();
+                await pair.Input.ReadAsync().OrTimeout();
+                await pair.Connection.DisposeAsync().OrTimeout();
+                break;
+            case End.ResetWhileFlushIsPaused:
+                var reset = pair.Output.WriteAsync(new byte[12_000_000]).AsTask();
+                await Eventually.HoldsAsync(() => pair.Client.Available > 0);
+                pair.Client.Reset();
+                Assert.True((await reset.OrTimeout()).IsCompleted);
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(end), end, message: null);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Evio.Transport.Testing;
+
+internal sealed record HostSettings
+{
+    public TransportSettings Transport { get; init; } = TransportSettings.Default;
+
+    public EndPoint EndPoint { get; init; } = new IPEndPoint(IPAddress.Loopback, 0);
+
+    /// <summary>How <see cref="EndPoint"/> is served: plain HTTP/1.1 unless set up otherwise.</summary>
+    public Action<ListenOptions> Listen { get; init; } = static listen => listen.Protocols = HttpProtocols.Http1;
+
+    public Action<KestrelServerOptions> Kestrel { get; init; } = static _ => { };
+
+    public Action<IServiceCollection> Services { get; init; } = static _ => { };
+
+    public static HostSettings Http2 { get; } = new() { Listen = static listen => listen.Protocols = HttpProtocols.Http2 };
+
+    public static HostSettings Https { get; } = new() { Listen = static listen => listen.UseHttps(TestCertificate.Instance) };
+}
+
+/// <summary>A Kestrel server in this process on a chosen transport.</summary>
+internal sealed class TransportHost : IAsyncDisposable
+{
+    private readonly WebApplication _application;
+
+    private TransportHost(WebApplication application, CollectedLogs logs)
+    {
+        _application = application;
+        Logs = logs;
+    }
+
+    public CollectedLogs Logs { get; }
+
+    public IServiceProvider Services => _application.Services;
+
+    /// <summary>Where clients of this machine connect to: the bound address, or loopback where that is a wildcard.</summary>
+    public EndPoint EndPoint { get; private init; } = null!;
+
+    public Uri BaseAddress { get; private init; } = null!;
+
+    /// <summary>Everything that the server says it listens on.</summary>
+    public IEnumerable<Uri> Addresses => _application.Urls.Select(static url => new Uri(url));
+
+    public static async Task<TransportHost> StartAsync(TransportKind kind, Action<WebApplication> configure, HostSettings? settings = null)
+    {
+        settings ??= new HostSettings();
+        var logs = new CollectedLogs();
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders().AddProvider(logs).SetMinimumLevel(LogLevel.Trace);
+        settings.Transport.Use(kind, builder.WebHost);
+        builder.WebHost.ConfigureKestrel(options =>
+        {
+            settings.Kestrel(options);
+            options.Listen(settings.EndPoint, settings.Listen);
+        });
+
+        // Whatever only ends when this runs out counts as a hang.
+        builder.Services.Configure<HostOptions>(static options => options.ShutdownTimeout = TimeSpan.FromMinutes(10));
+        settings.Services(builder.Services);
+        var application = builder.Build();
+        try
+        {
+            configure(application);
+            await application.StartAsync().OrTimeout();
+            var (endPoint, baseAddress) = Locate(settings.EndPoint, new Uri(application.Urls.Last()));
+            return new TransportHost(application, logs) { EndPoint = endPoint, BaseAddress = baseAddress };
+        }
+        catch
+        {
+            await application.DisposeAsync().OrTimeout();
+            throw;
+        }
+    }
+
+    /// <summary>A host whose every request is answered by <paramref name="handler"/>.</summary>
+    public static Task<TransportHost> StartAsync(
+        TransportKind kind, Microsoft.AspNetCore.Http.RequestDelegate handler, HostSettings? settings = null) =>
+        StartAsync(kind, application => application.Run(handler), settings);
+
+    public Task<Socket> ConnectAsync(Action<Socket>? configure = null) => SocketExtensions.ConnectAsync(EndPoint, configure);
+
+    /// <summary>A client that speaks exactly <paramref name="version"/> (HTTP/1.1 unless given) and follows, adds and hides nothing.</summary>
+    public HttpClient CreateClient(Version? version = null, EndPoint? endPoint = null)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            UseProxy = false,
+            ConnectCallback = async (_, _) => new NetworkStream(await SocketExtensions.ConnectAsync(endPoint ?? EndPoint), ownsSocket: true),
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                RemoteCertificateValidationCallback = static (_, certificate, _, _) =>
+                    certificate?.GetCertHashString() == TestCertificate.Instance.GetCertHashString(),
+            },
+        };
+        return new HttpClient(handler)
+        {
+            BaseAddress = BaseAddress,
+            Timeout = TestTimeouts.Default,
+            DefaultRequestVersion = version ?? HttpVersion.Version11,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
+    }
+
+    public Task StopAsync(CancellationToken cancellationToken = default) => _application.StopAsync(cancellationToken);
+
+    public async ValueTask DisposeAsync() => await _application.DisposeAsync().OrTimeout();
+
+    private static (EndPoint EndPoint, Uri BaseAddress) Locate(EndPoint asked, Uri bound)
+    {
+        if (asked is not IPEndPoint { Address: var address })
+        {
+            return (asked, new Uri("http://localhost/"));
+        }
+
+        var target = address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address;
+        return (new IPEndPoint(target, bound.Port), new Uri($"{bound.Scheme}://localhost:{bound.Port}/"));
+    }
+}

@@ -1,0 +1,44 @@
+using System.Reflection;
+using Xunit.Sdk;
+using Xunit.v3;
+
+namespace Evio.Transport.Testing;
+
+/// <summary>The transports on which the same test body must have the same outcome.</summary>
+public enum TransportKind
+{
+    EvioInline,
+    EvioThreadPool,
+
+    /// <summary>The framework's own transport: the reference.</summary>
+    Sockets,
+}
+
+internal static class TransportKindExtensions
+{
+    public static bool IsEvio(this TransportKind kind) => kind is not TransportKind.Sockets;
+
+    public static EvioScheduling Scheduling(this TransportKind kind) =>
+        kind is TransportKind.EvioInline ? EvioScheduling.Inline : EvioScheduling.ThreadPool;
+}
+
+/// <summary>Runs a theory on every transport; with <paramref name="values"/>, on every transport with each of them as second argument.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class AllTransportsAttribute(params object[] values)
+    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool, TransportKind.Sockets], values);
+
+/// <summary>Runs a theory on evio only, in both scheduling modes: the reference has no such behaviour.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class EvioTransportsAttribute(params object[] values)
+    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool], values);
+
+public abstract class TransportsAttribute(TransportKind[] kinds, object[] values) : DataAttribute
+{
+    public override ValueTask<IReadOnlyCollection<ITheoryDataRow>> GetData(MethodInfo testMethod, DisposalTracker disposalTracker) =>
+        ValueTask.FromResult<IReadOnlyCollection<ITheoryDataRow>>(
+            values.Length == 0
+                ? [.. kinds.Select(static kind => new TheoryDataRow(kind))]
+                : [.. kinds.SelectMany(kind => values.Select(value => new TheoryDataRow(kind, value)))]);
+
+    public override bool SupportsDiscoveryEnumeration() => true;
+}
