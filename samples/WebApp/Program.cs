@@ -1,5 +1,6 @@
 using Evio.Samples.WebApp;
 using Evio.Samples.WebApp.Endpoints;
+using Evio.Samples.WebApp.Native;
 
 var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
 {
@@ -22,6 +23,7 @@ catch (SettingsException refused)
 builder.UseTransport(settings);
 builder.ListenOn(settings);
 builder.Services.AddSampleEndpoints(settings);
+builder.Services.AddHostedService<NativeServers>();
 
 // Ctrl+C stops the program at once: requests that have not ended by then are aborted.
 builder.Services.Configure<HostOptions>(static host => host.ShutdownTimeout = TimeSpan.FromMilliseconds(500));

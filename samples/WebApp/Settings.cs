@@ -27,6 +27,10 @@ public sealed record Settings
         ["--raw-port"] = "WebApp:RawPort",
         ["--https-port"] = "WebApp:HttpsPort",
         ["--h2c-port"] = "WebApp:H2cPort",
+        ["--echo-port"] = "WebApp:EchoPort",
+        ["--udp-echo-port"] = "WebApp:UdpEchoPort",
+        ["--native-http-port"] = "WebApp:NativeHttpPort",
+        ["--redis-port"] = "WebApp:RedisPort",
     };
 
     public TransportKind Transport { get; init; } = TransportKind.Evio;
@@ -51,6 +55,18 @@ public sealed record Settings
     /// <summary>The loopback port of HTTP/2 without TLS, for clients with prior knowledge.</summary>
     public int? H2cPort { get; init; }
 
+    /// <summary>The loopback port of the TCP echo on the callback API.</summary>
+    public int? EchoPort { get; init; }
+
+    /// <summary>The loopback port of the UDP echo on the callback API.</summary>
+    public int? UdpEchoPort { get; init; }
+
+    /// <summary>The loopback port of the HTTP responder on the callback API.</summary>
+    public int? NativeHttpPort { get; init; }
+
+    /// <summary>The loopback port of the little Redis on the callback API.</summary>
+    public int? RedisPort { get; init; }
+
     /// <exception cref="SettingsException">A value is not permitted.</exception>
     public static Settings Read(ConfigurationManager configuration, string[] args)
     {
@@ -71,6 +87,10 @@ public sealed record Settings
             RawPort = Port(configuration, "--raw-port"),
             HttpsPort = Port(configuration, "--https-port"),
             H2cPort = Port(configuration, "--h2c-port"),
+            EchoPort = Port(configuration, "--echo-port"),
+            UdpEchoPort = Port(configuration, "--udp-echo-port"),
+            NativeHttpPort = Port(configuration, "--native-http-port"),
+            RedisPort = Port(configuration, "--redis-port"),
             Urls = ReadUrls(configuration),
         };
     }

@@ -13,6 +13,9 @@ namespace Evio.Transport.Native;
 /// </example>
 public sealed class InputStream
 {
+    /// <summary>A small buffer stays for the next time, a large one is not kept by a connection that may be idle from now on.</summary>
+    private const int MaxKeptWhenEmpty = 1024;
+
     private byte[] _kept = [];
     private int _count;
 
@@ -42,16 +45,21 @@ public sealed class InputStream
         if (data.IsEmpty)
         {
             _count = 0;
+            if (_kept.Length > MaxKeptWhenEmpty)
+            {
+                _kept = [];
+            }
 
-            // An idle connection keeps no buffer.
-            _kept = [];
             return;
         }
 
-        if (data.Overlaps(_kept))
+        if (data.Overlaps(_kept, out var offset))
         {
-            // CopyTo allows for the overlap.
-            data.CopyTo(_kept);
+            // All of it: a large request that comes in many packets is not moved for each of them. Otherwise CopyTo allows for the overlap.
+            if (offset != 0)
+            {
+                data.CopyTo(_kept);
+            }
         }
         else
         {
