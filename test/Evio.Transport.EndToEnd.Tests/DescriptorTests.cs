@@ -16,7 +16,7 @@ public sealed class DescriptorTests
         await using var host = await TransportHost.StartAsync(
             kind, ClientEnds.AnswerAsync, new HostSettings { Transport = new TransportSettings { LoopCount = loops } });
         await ClientEnds.RunAsync(host, connections: 2 * ClientEnds.Count);
-        var start = await Eventually.SettlesAsync(() => Count());
+        var start = await Eventually.SettlesAsync(static () => Count());
 
         await ClientEnds.RunAsync(host, connections: 500);
 
@@ -28,7 +28,7 @@ public sealed class DescriptorTests
     {
         Assert.SkipUnless(Directory.Exists(Descriptors), $"This system has no {Descriptors}.");
         await StartAndStopAsync();
-        var start = await Eventually.SettlesAsync(() => Count());
+        var start = await Eventually.SettlesAsync(static () => Count());
 
         for (var i = 0; i < 10; i++)
         {
@@ -46,7 +46,8 @@ public sealed class DescriptorTests
         }
     }
 
-    /// <summary>Sockets, epoll instances, event descriptors and pipes. Files are not counted: the runtime keeps each assembly that it loads open.</summary>
+    /// <summary>Counts sockets, epoll instances, event descriptors and pipes.</summary>
+    /// <remarks>Not files: the runtime keeps open what it loads, such as assemblies and their symbols.</remarks>
     private static int Count() => Directory.GetFileSystemEntries(Descriptors)
         .Count(static entry => new FileInfo(entry).LinkTarget is { } target && !target.StartsWith('/'));
 }

@@ -15,7 +15,8 @@ public sealed class Http1Tests
     public async Task A_thousand_requests_share_one_connection(TransportKind kind, int loops)
     {
         var settings = new HostSettings { Transport = new TransportSettings { LoopCount = loops } };
-        await using var host = await TransportHost.StartAsync(kind, static context => context.Response.WriteAsync(context.Connection.Id), settings);
+        await using var host = await TransportHost.StartAsync(
+            kind, static context => context.Response.WriteAsync(context.Connection.Id), settings);
         using var client = host.CreateClient();
 
         var connections = new HashSet<string>();

@@ -103,7 +103,9 @@ public sealed class Http2AndTlsTests
     public async Task HTTPS_agrees_on_the_version_by_ALPN(TransportKind kind, string version)
     {
         await using var host = await TransportHost.StartAsync(
-            kind, static context => context.Response.WriteAsync($"{context.Request.Scheme} {context.Request.Protocol}"), HostSettings.Https);
+            kind,
+            static context => context.Response.WriteAsync($"{context.Request.Scheme} {context.Request.Protocol}"),
+            HostSettings.Https);
         using var client = host.CreateClient(Version.Parse(version));
 
         var answer = await client.GetStringAsync("/").OrTimeout();

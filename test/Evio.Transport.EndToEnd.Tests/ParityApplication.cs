@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http;
@@ -20,7 +21,7 @@ internal static class ParityApplication
         application.MapGet("/text", static () => Results.Text("plain text"));
         application.MapGet("/json", static () => Results.Json(new { name = "evio", nested = new { deep = true, number = 1.5 } }));
         application.MapGet("/utf8", static () => Results.Text("žluťoučký kůň 🐎", "text/plain", Encoding.UTF8));
-        application.MapGet("/bytes/{count:int}", static (int count) => Results.Bytes(Testing.TestData.Bytes(count), "application/octet-stream"));
+        application.MapGet("/bytes/{count:int}", static (int count) => Results.Bytes(TestData.Bytes(count)));
         application.MapGet("/status/{code:int}", static (int code) => Results.StatusCode(code));
         application.MapGet("/redirect/{code:int}", static (int code, HttpContext context) =>
         {
@@ -55,13 +56,13 @@ internal static class ParityApplication
         application.MapGet("/content-length/{count:int}", static async (int count, HttpContext context) =>
         {
             context.Response.ContentLength = count;
-            await context.Response.Body.WriteAsync(Testing.TestData.Bytes(count));
+            await context.Response.Body.WriteAsync(TestData.Bytes(count));
         });
         application.MapGet("/stream/{chunks:int}/{size:int}", static async (int chunks, int size, HttpContext context) =>
         {
             for (var i = 0; i < chunks; i++)
             {
-                await context.Response.Body.WriteAsync(Testing.TestData.Bytes(size, seed: i));
+                await context.Response.Body.WriteAsync(TestData.Bytes(size, seed: i));
                 await context.Response.Body.FlushAsync();
             }
         });
@@ -79,7 +80,7 @@ internal static class ParityApplication
             });
             return Results.Text("body");
         });
-        application.MapGet("/range", static () => Results.Bytes(Testing.TestData.Bytes(10_000), enableRangeProcessing: true));
+        application.MapGet("/range", static () => Results.Bytes(TestData.Bytes(10_000), enableRangeProcessing: true));
         application.MapMethods("/echo", ["POST", "PUT", "PATCH", "DELETE"], static async (HttpContext context) =>
         {
             context.Response.ContentType = context.Request.ContentType;
@@ -89,8 +90,9 @@ internal static class ParityApplication
         application.MapPost("/form", static async (HttpContext context) =>
         {
             var form = await context.Request.ReadFormAsync();
-            var fields = form.OrderBy(static field => field.Key, StringComparer.Ordinal).Select(static field => $"{field.Key}={field.Value}");
-            var files = form.Files.Select(static file => string.Create(CultureInfo.InvariantCulture, $"{file.Name}:{file.FileName}:{file.Length}"));
+            var fields = form.OrderBy(static field => field.Key, StringComparer.Ordinal)
+                .Select(static field => $"{field.Key}={field.Value}");
+            var files = form.Files.Select(static file => $"{file.Name}:{file.FileName}:{file.Length}");
             await context.Response.WriteAsync(string.Join('\n', fields.Concat(files)));
         });
 
@@ -99,7 +101,8 @@ internal static class ParityApplication
         {
             var request = context.Request;
             var text = new StringBuilder()
-                .AppendLine(CultureInfo.InvariantCulture, $"{request.Method} {request.Scheme}://{request.Host}{request.PathBase}{request.Path}{request.QueryString}");
+                .Append(CultureInfo.InvariantCulture, $"{request.Method} {request.Scheme}://{request.Host}")
+                .AppendLine(CultureInfo.InvariantCulture, $"{request.PathBase}{request.Path}{request.QueryString}");
             foreach (var (name, value) in request.Query.OrderBy(static pair => pair.Key, StringComparer.Ordinal))
             {
                 text.AppendLine(CultureInfo.InvariantCulture, $"query {name} = {string.Join('|', value.ToArray())}");

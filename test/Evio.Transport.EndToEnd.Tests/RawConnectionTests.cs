@@ -46,7 +46,8 @@ public sealed class RawConnectionTests
     {
         await using var host = await TransportHost.StartAsync(kind, static _ => { }, new HostSettings
         {
-            Listen = static listen => listen.Run(static async connection => await connection.Transport.Output.WriteAsync("bye"u8.ToArray())),
+            Listen = static listen => listen.Run(
+                static async connection => await connection.Transport.Output.WriteAsync("bye"u8.ToArray())),
         });
         using var client = await host.ConnectAsync();
 

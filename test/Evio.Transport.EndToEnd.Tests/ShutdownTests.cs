@@ -63,7 +63,8 @@ public sealed class ShutdownTests
     [Theory, AllTransports]
     public async Task An_idle_HTTP2_connection_does_not_hold_up_the_stop(TransportKind kind)
     {
-        await using var host = await TransportHost.StartAsync(kind, static context => context.Response.WriteAsync("ok"), HostSettings.Http2);
+        await using var host = await TransportHost.StartAsync(
+            kind, static context => context.Response.WriteAsync("ok"), HostSettings.Http2);
         using var client = host.CreateClient(HttpVersion.Version20);
         Assert.Equal("ok", await client.GetStringAsync("/").OrTimeout());
 

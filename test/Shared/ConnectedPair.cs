@@ -68,7 +68,8 @@ internal sealed class ConnectedPair : IAsyncDisposable
         TestData.AssertSame(sent, await receive.OrTimeout());
     }
 
-    /// <summary>Ends both sides and everything beneath them. The client goes first: the server may still be waiting to drain to it.</summary>
+    /// <summary>Ends both sides and what is the pair's own beneath them.</summary>
+    /// <remarks>The client goes first: the server may still be waiting to drain to it.</remarks>
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();

@@ -36,7 +36,7 @@ internal sealed class CountingMemoryPool : MemoryPool<byte>
     {
         private byte[]? _bytes = GC.AllocateUninitializedArray<byte>(BlockSize, pinned: true);
 
-        public Memory<byte> Memory => _bytes ?? throw new ObjectDisposedException(nameof(Block), "A block was used after its return to the pool.");
+        public Memory<byte> Memory => _bytes ?? throw new ObjectDisposedException(nameof(Block), "The block is back in the pool.");
 
         public void Dispose()
         {

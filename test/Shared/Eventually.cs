@@ -30,7 +30,7 @@ internal static class Eventually
         }
     }
 
-    /// <summary>Polls until <paramref name="value"/> is positive and no longer moves: everything that could take part in moving it has stopped.</summary>
+    /// <summary>Polls until <paramref name="value"/> is positive and no longer moves.</summary>
     public static async Task<long> SettlesAsync(Func<long> value, [CallerArgumentExpression(nameof(value))] string? awaited = null)
     {
         long last = 0;

@@ -89,7 +89,7 @@ internal sealed class TransportHost : IAsyncDisposable
 
     public Task<Socket> ConnectAsync(Action<Socket>? configure = null) => SocketExtensions.ConnectAsync(EndPoint, configure);
 
-    /// <summary>A client that speaks exactly <paramref name="version"/> (HTTP/1.1 unless given) and follows, adds and hides nothing.</summary>
+    /// <summary>A client that speaks exactly <paramref name="version"/>, HTTP/1.1 by default, and follows and adds nothing.</summary>
     public HttpClient CreateClient(Version? version = null, EndPoint? endPoint = null)
     {
         var handler = new SocketsHttpHandler
@@ -97,7 +97,8 @@ internal sealed class TransportHost : IAsyncDisposable
             AllowAutoRedirect = false,
             UseCookies = false,
             UseProxy = false,
-            ConnectCallback = async (_, _) => new NetworkStream(await SocketExtensions.ConnectAsync(endPoint ?? EndPoint), ownsSocket: true),
+            ConnectCallback = async (_, _) =>
+                new NetworkStream(await SocketExtensions.ConnectAsync(endPoint ?? EndPoint), ownsSocket: true),
             SslOptions = new SslClientAuthenticationOptions
             {
                 RemoteCertificateValidationCallback = static (_, certificate, _, _) =>
@@ -124,7 +125,9 @@ internal sealed class TransportHost : IAsyncDisposable
             return (asked, new Uri("http://localhost/"));
         }
 
-        var target = address.Equals(IPAddress.Any) ? IPAddress.Loopback : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback : address;
+        var target = address.Equals(IPAddress.Any) ? IPAddress.Loopback
+            : address.Equals(IPAddress.IPv6Any) ? IPAddress.IPv6Loopback
+            : address;
         return (new IPEndPoint(target, bound.Port), new Uri($"{bound.Scheme}://localhost:{bound.Port}/"));
     }
 }

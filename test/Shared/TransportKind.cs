@@ -22,7 +22,7 @@ internal static class TransportKindExtensions
         kind is TransportKind.EvioInline ? EvioScheduling.Inline : EvioScheduling.ThreadPool;
 }
 
-/// <summary>Runs a theory on every transport; with <paramref name="values"/>, on every transport with each of them as second argument.</summary>
+/// <summary>Runs a theory on every transport, and with each of the values, if there are any, as its second argument.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class AllTransportsAttribute(params object[] values)
     : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool, TransportKind.Sockets], values);

@@ -207,7 +207,8 @@ public sealed class ListenerTests
         await using var transport = TransportInstance.Create(kind);
 
         // TEST-NET-3 of RFC 5737: never the address of any machine.
-        var exception = await Assert.ThrowsAsync<SocketException>(() => transport.BindAsync(new IPEndPoint(IPAddress.Parse("203.0.113.1"), 0)));
+        var foreign = new IPEndPoint(IPAddress.Parse("203.0.113.1"), 0);
+        var exception = await Assert.ThrowsAsync<SocketException>(() => transport.BindAsync(foreign));
 
         Assert.Equal(SocketError.AddressNotAvailable, exception.SocketErrorCode);
     }

@@ -5,7 +5,9 @@ using Evio.Transport.Testing;
 
 namespace Evio.Transport.Tests.Pipes;
 
-/// <summary>What a <see cref="PipeReader"/> promises, demanded of <see cref="Pipe"/> and of the transport's reader by the same bodies.</summary>
+/// <summary>
+/// What a <see cref="PipeReader"/> promises, demanded of <see cref="Pipe"/> and of the transport's reader by the same bodies.
+/// </summary>
 public abstract class PipeReaderContractTests : IAsyncLifetime
 {
     private ReaderEnds _ends = null!;

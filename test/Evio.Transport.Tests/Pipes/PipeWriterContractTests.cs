@@ -5,7 +5,9 @@ using Evio.Transport.Testing;
 
 namespace Evio.Transport.Tests.Pipes;
 
-/// <summary>What a <see cref="PipeWriter"/> promises, demanded of <see cref="Pipe"/> and of the transport's writer by the same bodies.</summary>
+/// <summary>
+/// What a <see cref="PipeWriter"/> promises, demanded of <see cref="Pipe"/> and of the transport's writer by the same bodies.
+/// </summary>
 public abstract class PipeWriterContractTests : IAsyncLifetime
 {
     private WriterEnds _ends = null!;
