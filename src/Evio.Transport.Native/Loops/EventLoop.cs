@@ -105,6 +105,23 @@ public sealed class EventLoop
         return Poller.WakeToken;
     }
 
+    /// <summary>Registers a target whose events come through <see cref="Raise"/>, not from the poller. On the loop.</summary>
+    /// <returns>The token.</returns>
+    internal ulong Register(IPollTarget target)
+    {
+        Debug.Assert(IsCurrent);
+        return _registrations.Add(target);
+    }
+
+    /// <summary>Delivers events as if the poller had reported them. On the loop.</summary>
+    internal void Raise(ulong token, ReadyEvents events)
+    {
+        if (_registrations.Find(token) is { } target)
+        {
+            Deliver(target, events);
+        }
+    }
+
     /// <summary>Forgets a token whose descriptor is about to be closed: no event of it is delivered any more. On the loop.</summary>
     internal void Forget(ulong token) => _registrations.Remove(token);
 
@@ -201,10 +218,7 @@ public sealed class EventLoop
         for (var i = 0; i < count; i++)
         {
             var (token, events) = _poller.GetEvent(i);
-            if (_registrations.Find(token) is { } target)
-            {
-                Deliver(target, events);
-            }
+            Raise(token, events);
         }
 
         RunWork(_work.Take());

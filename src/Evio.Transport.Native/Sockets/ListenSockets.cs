@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using System.Text;
 using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
@@ -97,16 +96,13 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets BindUnix(UnixDomainSocketEndPoint endPoint, StreamListenerOptions options)
     {
-        var path = endPoint.ToString();
-
-        // Abstract addresses (unix(7)) have no file; the BCL prints them with a leading '@'.
-        var file = path is ['@' or '\0', ..] || path.Length == 0 ? null : Path.GetFullPath(path);
+        var file = SocketFiles.PathOf(endPoint);
         var descriptor = Create(Linux.AF_UNIX, endPoint);
         try
         {
             if (file is not null)
             {
-                RemoveStaleSocketFile(file, endPoint);
+                SocketFiles.RemoveStale(file);
             }
 
             BindDescriptor(descriptor, endPoint);
@@ -145,43 +141,6 @@ internal sealed unsafe class ListenSockets
         return new ListenSockets([descriptor], endPoint, ownsDescriptor, socketFile: null);
     }
 
-    /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>
-    private static void RemoveStaleSocketFile(string file, UnixDomainSocketEndPoint endPoint)
-    {
-        if (!IsSocketFile(file))
-        {
-            // Nothing there, or something that bind(2) will refuse to replace.
-            return;
-        }
-
-        var probe = Create(Linux.AF_UNIX, endPoint);
-        try
-        {
-            fixed (byte* address = SocketAddresses.ToBytes(endPoint))
-            {
-                var length = (uint)SocketAddresses.ToBytes(endPoint).Length;
-                if (Libc.connect(probe, address, length) < 0 && Errno.Last == Errno.ECONNREFUSED)
-                {
-                    File.Delete(file);
-                }
-            }
-        }
-        finally
-        {
-            _ = Libc.close(probe);
-        }
-    }
-
-    private static bool IsSocketFile(string file)
-    {
-        var result = stackalloc byte[Linux.SizeOfStatx];
-        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
-        {
-            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE, result) == 0
-                && (*(ushort*)(result + Linux.OffsetOfStatxMode) & Linux.S_IFMT) == Linux.S_IFSOCK;
-        }
-    }
-
     private static int Create(int family, EndPoint endPoint)
     {
         var descriptor = Libc.socket(family, Linux.SOCK_STREAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
@@ -195,7 +154,7 @@ internal sealed unsafe class ListenSockets
         {
             if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
             {
-                throw BindException(Errno.Last, endPoint);
+                throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
             }
         }
     }
@@ -205,16 +164,16 @@ internal sealed unsafe class ListenSockets
         // Two binds with SO_REUSEADDR may both succeed; the second listen then fails (socket(7)).
         if (Libc.listen(descriptor, options.Backlog) < 0)
         {
-            throw BindException(Errno.Last, endPoint);
+            throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
         }
     }
 
-    private static SocketException BindException(int errno, EndPoint endPoint) => Errno.ToException(errno, errno switch
+    internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
     {
-        Errno.EADDRINUSE => $"Address {endPoint} is already in use.",
-        Errno.EADDRNOTAVAIL => $"Address {endPoint} is not an address of this machine.",
-        Errno.EACCES => $"Address {endPoint} may not be bound: permission denied.",
-        _ => $"Address {endPoint} could not be bound (errno {errno}).",
+        SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
+        SocketError.AddressNotAvailable => $"Address {endPoint} is not an address of this machine.",
+        SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",
+        _ => $"Address {endPoint} could not be bound ({error}).",
     });
 
     private static void SetOption(int descriptor, int level, int option, int value)

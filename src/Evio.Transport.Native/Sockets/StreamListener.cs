@@ -51,12 +51,8 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _closing, 1) == 0)
         {
-            if (_sockets.SocketFile is { } file)
-            {
-                // While the descriptor still listens, so that it cannot be a successor's file.
-                File.Delete(file);
-            }
-
+            // While the descriptor still listens, so that it cannot be a successor's file.
+            SocketFiles.Remove(_sockets.SocketFile);
             Post(static socket => ((ListenSocket)socket!).Close());
         }
 
