@@ -111,8 +111,10 @@ public sealed class EvioServer : IAsyncDisposable
     /// <summary>Stops: nothing is accepted any more, every connection is closed and told, all threads end.</summary>
     /// <param name="deadline">How long pending output may take; then its connection is reset. Without it <see cref="Events.CloseTimeout"/>.</param>
     /// <returns><see cref="Completion"/>.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="deadline"/> is negative.</exception>
     public Task StopAsync(TimeSpan? deadline = null)
     {
+        ArgumentOutOfRangeException.ThrowIfLessThan(deadline ?? TimeSpan.Zero, TimeSpan.Zero, nameof(deadline));
         Stop(deadline ?? Events.CloseTimeout);
         return Completion;
     }

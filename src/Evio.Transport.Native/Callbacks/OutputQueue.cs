@@ -133,7 +133,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, EventLoop loop) : IBuffer
     }
 
     /// <summary>Gives the last block back: an idle connection holds none. Empty memory of somebody else's counts as sent.</summary>
-    private void Release()
+    internal void Release()
     {
         while (_head is not null)
         {

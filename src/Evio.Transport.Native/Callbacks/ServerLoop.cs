@@ -11,6 +11,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
     internal const int InputBufferSize = 64 * 1024;
 
     private readonly HashSet<StreamConnection> _connections = [];
+    private byte[]? _drainBuffer;
     private bool _stopping;
     private TaskCompletionSource? _emptied;
 
@@ -24,6 +25,11 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 
     // Pinned for good: it is handed to the kernel for every receive.
     internal byte[] InputBuffer { get; } = GC.AllocateUninitializedArray<byte>(InputBufferSize, pinned: true);
+
+    /// <summary>
+    /// Where closing connections put what nobody will read. Not the input buffer: one connection's <see cref="Events.Data"/> may close another.
+    /// </summary>
+    internal byte[] DrainBuffer => _drainBuffer ??= GC.AllocateUninitializedArray<byte>(InputBufferSize);
 
     /// <summary>Opens a connection that was accepted or dialled.</summary>
     internal StreamConnection? Open(IStreamChannel channel, int addressIndex)
@@ -78,7 +84,12 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         TimeSpan delay;
         try
         {
-            server.Handle(Events.Tick!(out delay));
+            var action = Events.Tick!(out delay);
+            server.Handle(action);
+            if (action == EvioAction.Shutdown)
+            {
+                return;
+            }
         }
         catch (Exception exception)
         {
@@ -90,7 +101,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         {
             // From the moment that this tick was due, not from now: late ticks do not make the next ones later.
             var next = due + (long)(delay.TotalSeconds * Stopwatch.Frequency);
-            var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), next);
+            var wait = delay - Stopwatch.GetElapsedTime(due);
             loop.Schedule(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _ => Tick(next), null);
         }
     }

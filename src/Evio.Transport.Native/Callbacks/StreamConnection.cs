@@ -36,6 +36,7 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     private bool _shutdownRequested;
     private bool _shutdownSent;
     private bool _turnPosted;
+    private bool _flushPosted;
     private int _inCallback;
     private int _wakes;
     private int _refused;
@@ -73,7 +74,19 @@ internal sealed class StreamConnection : Connection, IStreamHandler
 
     public override EndPoint? RemoteEndPoint => _channel.RemoteEndPoint;
 
-    public override IBufferWriter<byte> Output => _output;
+    public override IBufferWriter<byte> Output
+    {
+        get
+        {
+            if (_inCallback == 0)
+            {
+                // Another connection's callback, or a posted call: no turn of this connection follows that would send it.
+                PostFlush();
+            }
+
+            return _output;
+        }
+    }
 
     public override long BytesReceived => Volatile.Read(ref _received);
 
@@ -184,7 +197,8 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     {
         _readable |= (events & ~ReadyEvents.Writable) != 0;
         _endAhead |= (events & ~(ReadyEvents.Readable | ReadyEvents.Writable)) != 0;
-        if ((_blocked || _paused || _state != State.Open) && (events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) != 0)
+        if ((_blocked || _paused || _shutdownRequested || _state != State.Open)
+            && (events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) != 0)
         {
             _blocked = false;
             EndTurn();
@@ -202,7 +216,7 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     /// <summary>Receives and calls Data until the socket is drained, the output is up to its high-water mark or the turn is over.</summary>
     private void Read()
     {
-        for (var i = 0; _readable && _state == State.Open && !_inputEnded; i++)
+        for (var i = 0; _readable && !_paused && _state == State.Open && !_inputEnded; i++)
         {
             if (PendingOutput >= _options.HighWaterMark)
             {
@@ -252,6 +266,21 @@ internal sealed class StreamConnection : Connection, IStreamHandler
                     var connection = (StreamConnection)state!;
                     connection._turnPosted = false;
                     connection.Read();
+                },
+                this);
+        }
+    }
+
+    private void PostFlush()
+    {
+        if (!_flushPosted && Loop.IsCurrent)
+        {
+            _flushPosted = Loop.TryPost(
+                static state =>
+                {
+                    var connection = (StreamConnection)state!;
+                    connection._flushPosted = false;
+                    connection.EndTurn();
                 },
                 this);
         }
@@ -358,6 +387,9 @@ internal sealed class StreamConnection : Connection, IStreamHandler
         if (_state == State.Open || (_state == State.Detaching && state == State.Closing))
         {
             _state = state;
+
+            // From now on no wake would be called and no output accepted.
+            Volatile.Write(ref _refused, 1);
         }
     }
 
@@ -405,8 +437,15 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     /// <returns>False when the connection was ended by an error.</returns>
     private bool TrySend()
     {
-        if (_blocked || _output.Length == 0)
+        if (_blocked)
         {
+            return true;
+        }
+
+        if (_output.Length == 0)
+        {
+            // Blocks that were given out and left empty, and empty sends, which are complete.
+            _output.Release();
             return true;
         }
 
@@ -457,9 +496,7 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     {
         Request(State.Closing);
         _closeTimer?.Cancel();
-        _closeTimer = deadline == Timeout.InfiniteTimeSpan
-            ? null
-            : Loop.Schedule(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
+        _closeTimer = Loop.Schedule(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
         EndTurn();
     }
 
@@ -535,7 +572,7 @@ internal sealed class StreamConnection : Connection, IStreamHandler
         Volatile.Write(ref _refused, 1);
         _closeTimer?.Cancel();
         _idleTimer?.Cancel();
-        _output.Discard(error ?? ClosedException());
+        _output.Discard(ClosedException(error));
     }
 
     /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
@@ -563,10 +600,10 @@ internal sealed class StreamConnection : Connection, IStreamHandler
     private void Drain()
     {
         _channel.ShutdownSend();
-        for (var i = 0; i < MaxReceivesPerTurn && _channel.Receive(_owner.InputBuffer).Count > 0; i++)
+        for (var i = 0; i < MaxReceivesPerTurn && _channel.Receive(_owner.DrainBuffer).Count > 0; i++)
         {
         }
     }
 
-    private static IOException ClosedException() => new("The connection is closed.");
+    private static IOException ClosedException(Exception? reason = null) => new("The connection is closed.", reason);
 }

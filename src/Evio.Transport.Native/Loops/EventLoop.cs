@@ -102,6 +102,15 @@ public sealed class EventLoop
     /// <summary>Ends the watch of a descriptor that stays open; one that is closed the kernel forgets. On the loop.</summary>
     internal void Unwatch(int descriptor) => _poller.Deregister(descriptor);
 
+    /// <summary>Delivers events as if the poller had reported them. On the loop.</summary>
+    internal void Raise(ulong token, ReadyEvents events)
+    {
+        if (_registrations.Find(token) is { } target)
+        {
+            Deliver(target, events);
+        }
+    }
+
     /// <summary>Forgets a target: no event is delivered under its token any more. On the loop.</summary>
     internal void Forget(ulong token) => _registrations.Remove(token);
 
@@ -191,10 +200,7 @@ public sealed class EventLoop
         for (var i = 0; i < count; i++)
         {
             var (token, events) = _poller.GetEvent(i);
-            if (_registrations.Find(token) is { } target)
-            {
-                Deliver(target, events);
-            }
+            Raise(token, events);
         }
 
         RunWork(_work.Take());

@@ -1,18 +1,264 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;
 
-internal static class ManagedListener
+/// <summary>Accepts stream connections with the BCL's <see cref="Socket"/> and hands each to the loop that the balancer names.</summary>
+[SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
+internal sealed class ManagedListener : IServerListener
 {
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
-}
+    private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
 
-internal static class ManagedDatagramServer
-{
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
-}
+    private readonly EvioServer _server;
+    private readonly int _addressIndex;
+    private readonly Socket _socket;
+    private readonly string? _socketFile;
+    private readonly CancellationTokenSource _closing = new();
+    private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private State _state;
 
-internal static class DatagramServer
-{
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
+    // The listening itself, and the connections that are on their way to their loop. At 0 nothing more will be opened.
+    private int _active = 1;
+
+    private ManagedListener(EvioServer server, int addressIndex, Socket socket, EndPoint endPoint, string? socketFile)
+    {
+        _server = server;
+        _addressIndex = addressIndex;
+        _socket = socket;
+        LocalEndPoint = endPoint;
+        _socketFile = socketFile;
+    }
+
+    private enum State
+    {
+        Bound,
+        Accepting,
+        Closing,
+    }
+
+    public EndPoint LocalEndPoint { get; }
+
+    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index)
+    {
+        var unix = address.EndPoint as UnixDomainSocketEndPoint;
+        var socket = new Socket(address.EndPoint.AddressFamily, SocketType.Stream, unix is null ? ProtocolType.Tcp : ProtocolType.Unspecified);
+        try
+        {
+            var file = unix is null ? null : SocketFiles.PathOf(unix);
+            if (file is not null)
+            {
+                SocketFiles.RemoveStale(file);
+            }
+
+            if (address.EndPoint is IPEndPoint { AddressFamily: AddressFamily.InterNetworkV6 } ip)
+            {
+                socket.DualMode = address.DualMode && ip.Address.Equals(IPAddress.IPv6Any);
+            }
+
+            if (address.ReusePort)
+            {
+                PortSharing.Enable(socket);
+            }
+
+            Bind(socket, unix is null ? address.EndPoint : new SocketFileEndPoint(unix));
+            var bound = unix ?? socket.LocalEndPoint!;
+            return Task.FromResult<IServerListener>(new ManagedListener(server, index, socket, bound, file));
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private static void Bind(Socket socket, EndPoint endPoint)
+    {
+        try
+        {
+            // Not SocketOptionName.ReuseAddress: on Unix it sets SO_REUSEPORT as well, which would let a second server bind in silence. What it
+            // is wanted for, the port of a server that has just ended, bind(2) as the BCL calls it permits by itself.
+            socket.Bind(endPoint);
+            socket.Listen(new StreamListenerOptions().Backlog);
+        }
+        catch (SocketException exception)
+        {
+            throw ListenSockets.BindException(exception.SocketErrorCode, endPoint);
+        }
+    }
+
+    public void Resume()
+    {
+        if (Interlocked.CompareExchange(ref _state, State.Accepting, State.Bound) == State.Bound)
+        {
+            _ = RunAsync();
+        }
+    }
+
+    public Task CloseAsync()
+    {
+        switch (Interlocked.Exchange(ref _state, State.Closing))
+        {
+            case State.Bound:
+                End();
+                break;
+            case State.Accepting:
+                // The loop ends itself. Not from within this call, whose caller may be in a callback.
+                _ = _closing.CancelAsync();
+                break;
+        }
+
+        return _closed.Task;
+    }
+
+    private async Task RunAsync()
+    {
+        try
+        {
+            while (!_closing.IsCancellationRequested)
+            {
+                await AcceptAsync().ConfigureAwait(false);
+            }
+
+            AcceptRest();
+        }
+        catch (Exception exception)
+        {
+            // A defect: nothing that a peer or the system does leads here.
+            _server.Fail(exception);
+        }
+        finally
+        {
+            End();
+        }
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            HandOver(await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false));
+        }
+        catch (OperationCanceledException)
+        {
+            // Closing.
+        }
+        catch (SocketException exception) when (IsOfOneConnection(exception.SocketErrorCode))
+        {
+            // That one is lost, the next may be fine.
+        }
+        catch (SocketException)
+        {
+            // Out of descriptors or memory, most likely: the connections wait in the backlog meanwhile.
+            await Task.Delay(BackOff, _closing.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    /// <summary>The backlog's connections are established from their clients' point of view; closing would reset them.</summary>
+    private void AcceptRest()
+    {
+        try
+        {
+            _socket.Blocking = false;
+            for (var i = 0; i <= StreamListenerOptions.MaxBacklog && _socket.Poll(TimeSpan.Zero, SelectMode.SelectRead); i++)
+            {
+                HandOver(_socket.Accept());
+            }
+        }
+        catch (SocketException)
+        {
+            // Nobody will try again.
+        }
+    }
+
+    private void End()
+    {
+        // While the socket still listens, so that it cannot be a successor's file.
+        SocketFiles.Remove(_socketFile);
+        _socket.Dispose();
+        Release();
+    }
+
+    private void HandOver(Socket accepted)
+    {
+        var group = _server.Group;
+        var owner = group.Balancer.Assign(group.Loops[0], spreadByKernel: false);
+        ManagedStreamSocket socket;
+        try
+        {
+            if (accepted.AddressFamily != AddressFamily.Unix)
+            {
+                accepted.NoDelay = true;
+            }
+
+            socket = new ManagedStreamSocket(owner, accepted);
+        }
+        catch (SocketException)
+        {
+            // Reset before it was accepted, which some systems answer the first call with.
+            owner.ConnectionRemoved();
+            accepted.Dispose();
+            return;
+        }
+
+        Interlocked.Increment(ref _active);
+        if (!owner.TryPost(
+                static state =>
+                {
+                    var (listener, socket) = ((ManagedListener, ManagedStreamSocket))state!;
+                    try
+                    {
+                        listener.Deliver(socket);
+                    }
+                    finally
+                    {
+                        listener.Release();
+                    }
+                },
+                (this, socket)))
+        {
+            socket.Close();
+            Release();
+        }
+    }
+
+    private void Deliver(ManagedStreamSocket socket)
+    {
+        try
+        {
+            _ = _server.LoopOf(socket.Loop).Open(socket, _addressIndex);
+        }
+        catch
+        {
+            socket.Close();
+            throw;
+        }
+    }
+
+    private static bool IsOfOneConnection(SocketError error) =>
+        error is SocketError.ConnectionAborted or SocketError.ConnectionReset or SocketError.Interrupted;
+
+    private void Release()
+    {
+        if (Interlocked.Decrement(ref _active) == 0)
+        {
+            _closed.SetResult();
+        }
+    }
+
+    /// <summary>
+    /// A Unix-domain address whose file the BCL does not remove: it would do so after the close, when a successor may have bound there.
+    /// </summary>
+    private sealed class SocketFileEndPoint(UnixDomainSocketEndPoint endPoint) : EndPoint
+    {
+        public override AddressFamily AddressFamily => endPoint.AddressFamily;
+
+        public override SocketAddress Serialize() => endPoint.Serialize();
+
+        public override EndPoint Create(SocketAddress socketAddress) => endPoint.Create(socketAddress);
+
+        public override string ToString() => endPoint.ToString();
+    }
 }

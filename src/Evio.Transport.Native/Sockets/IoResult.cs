@@ -6,33 +6,39 @@ namespace Evio.Transport.Native;
 /// <summary>What a receive or a send on a non-blocking socket came to: a number of bytes, or why there were none.</summary>
 public readonly struct IoResult
 {
-    // A count from 0 on, or an error number below 0.
-    private readonly int _value;
+    private readonly int _count;
+    private readonly SocketError _error;
 
-    private IoResult(int value) => _value = value;
+    private IoResult(int count, SocketError error)
+    {
+        _count = count;
+        _error = error;
+    }
 
     /// <summary>Whether bytes were transferred, or the end of the input was reached.</summary>
-    public bool IsSuccess => _value >= 0;
+    public bool IsSuccess => _error == SocketError.Success;
 
     /// <summary>The number of bytes transferred. 0 after a failure, and after a receive at the end of the peer's output (recv(2)).</summary>
-    public int Count => Math.Max(_value, 0);
+    public int Count => _count;
 
     /// <summary>Whether the kernel has nothing to give, or no room, at the moment; an event will tell when that changes.</summary>
-    public bool WouldBlock => _value == -Errno.EAGAIN;
+    public bool WouldBlock => _error == SocketError.WouldBlock;
 
     /// <summary>
     /// Why nothing was transferred; <see cref="SocketError.Success"/> otherwise. A socket that was closed here answers
     /// <see cref="SocketError.OperationAborted"/>.
     /// </summary>
-    public SocketError Error => Errno.ToSocketError(Math.Max(-_value, 0));
+    public SocketError Error => _error;
 
-    internal static IoResult Closed => FromError(Errno.EBADF);
+    internal static IoResult Closed => FromError(SocketError.OperationAborted);
 
-    internal static IoResult WouldBlockResult => FromError(Errno.EAGAIN);
+    internal static IoResult WouldBlockResult => FromError(SocketError.WouldBlock);
 
-    internal static IoResult FromCount(nint count) => new((int)count);
+    internal static IoResult FromCount(nint count) => new((int)count, SocketError.Success);
 
-    internal static IoResult FromError(int errno) => new(-errno);
+    internal static IoResult FromError(int errno) => FromError(Errno.ToSocketError(errno));
+
+    internal static IoResult FromError(SocketError error) => new(0, error);
 
     /// <inheritdoc/>
     public override string ToString() => IsSuccess ? $"{Count} bytes" : Error.ToString();

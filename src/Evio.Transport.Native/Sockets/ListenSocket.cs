@@ -77,6 +77,9 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
         try
         {
+            // While the descriptor still listens, so that it is not a successor's file.
+            listener.RemoveSocketFile();
+
             // The backlog's connections are established from their clients' point of view; closing would reset them.
             Accept(MaxAcceptsAtClose);
         }

@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using System.Text;
 using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
@@ -61,8 +60,8 @@ internal sealed unsafe class ListenSockets
                     SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
                 }
 
-                // The first socket binds without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included. Only
-                // then it lets its siblings in.
+                // The first socket binds and listens without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included. Only
+                // then it lets its siblings in: two that are bound and do not listen yet would not see each other.
                 var first = i == 0;
                 if (!first || options.SharePort)
                 {
@@ -70,6 +69,7 @@ internal sealed unsafe class ListenSockets
                 }
 
                 BindDescriptor(descriptor, bound);
+                Listen(descriptor, options, bound);
                 if (first)
                 {
                     if (loopCount > 1 && !options.SharePort)
@@ -79,11 +79,6 @@ internal sealed unsafe class ListenSockets
 
                     bound = SocketAddresses.GetLocal(descriptor) ?? bound;
                 }
-            }
-
-            foreach (var descriptor in descriptors)
-            {
-                Listen(descriptor, options, bound);
             }
 
             return new ListenSockets([.. descriptors], bound, ownsDescriptors: true, socketFile: null);
@@ -97,16 +92,13 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets BindUnix(UnixDomainSocketEndPoint endPoint, StreamListenerOptions options)
     {
-        var path = endPoint.ToString();
-
-        // Abstract addresses (unix(7)) have no file; the BCL prints them with a leading '@'.
-        var file = path is ['@' or '\0', ..] || path.Length == 0 ? null : Path.GetFullPath(path);
+        var file = SocketFiles.PathOf(endPoint);
         var descriptor = Create(Linux.AF_UNIX, endPoint);
         try
         {
             if (file is not null)
             {
-                RemoveStaleSocketFile(file, endPoint);
+                SocketFiles.RemoveStale(file);
             }
 
             BindDescriptor(descriptor, endPoint);
@@ -158,50 +150,6 @@ internal sealed unsafe class ListenSockets
         return new ListenSockets([descriptor], endPoint, ownsDescriptor, socketFile: null);
     }
 
-    /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>
-    private static void RemoveStaleSocketFile(string file, UnixDomainSocketEndPoint endPoint)
-    {
-        if (!IsSocketFile(file))
-        {
-            // Nothing there, or something that bind(2) will refuse to replace.
-            return;
-        }
-
-        // A datagram socket cannot connect to a stream socket: where one is bound, live, the answer is EPROTOTYPE, and its owner notices nothing.
-        // Where none is, it is ECONNREFUSED (unix(7)).
-        var probe = Libc.socket(Linux.AF_UNIX, Linux.SOCK_DGRAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
-        if (probe < 0)
-        {
-            throw Errno.ToException(Errno.Last, $"No socket could be made to try {endPoint}.");
-        }
-
-        try
-        {
-            var bytes = SocketAddresses.ToBytes(endPoint);
-            fixed (byte* address = bytes)
-            {
-                if (Libc.connect(probe, address, (uint)bytes.Length) < 0 && Errno.Last == Errno.ECONNREFUSED)
-                {
-                    File.Delete(file);
-                }
-            }
-        }
-        finally
-        {
-            _ = Libc.close(probe);
-        }
-    }
-
-    private static bool IsSocketFile(string file)
-    {
-        var result = stackalloc byte[Linux.SizeOfStatx];
-        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
-        {
-            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE, result) == 0
-                && (*(ushort*)(result + Linux.OffsetOfStatxMode) & Linux.S_IFMT) == Linux.S_IFSOCK;
-        }
-    }
-
     private static int Create(int family, EndPoint endPoint)
     {
         var descriptor = Libc.socket(family, Linux.SOCK_STREAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
@@ -215,7 +163,7 @@ internal sealed unsafe class ListenSockets
         {
             if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
             {
-                throw BindException(Errno.Last, endPoint);
+                throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
             }
         }
     }
@@ -225,16 +173,16 @@ internal sealed unsafe class ListenSockets
         // Two binds with SO_REUSEADDR may both succeed; the second listen then fails (socket(7)).
         if (Libc.listen(descriptor, options.Backlog) < 0)
         {
-            throw BindException(Errno.Last, endPoint);
+            throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
         }
     }
 
-    private static SocketException BindException(int errno, EndPoint endPoint) => Errno.ToException(errno, errno switch
+    internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
     {
-        Errno.EADDRINUSE => $"Address {endPoint} is already in use.",
-        Errno.EADDRNOTAVAIL => $"Address {endPoint} is not an address of this machine.",
-        Errno.EACCES => $"Address {endPoint} may not be bound: permission denied.",
-        _ => $"Address {endPoint} could not be bound (errno {errno}).",
+        SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
+        SocketError.AddressNotAvailable => $"Address {endPoint} is not an address of this machine.",
+        SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",
+        _ => $"Address {endPoint} could not be bound ({error}).",
     });
 
     private static void SetOption(int descriptor, int level, int option, int value)

@@ -51,11 +51,6 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _closing, 1) == 0)
         {
-            if (_sockets.SocketFile is { } file)
-            {
-                RemoveSocketFile(file);
-            }
-
             Post(static socket => ((ListenSocket)socket!).Close());
         }
 
@@ -82,6 +77,8 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     }
 
     internal bool OwnsDescriptors => _sockets.OwnsDescriptors;
+
+    internal void RemoveSocketFile() => SocketFiles.Remove(_sockets.SocketFile);
 
     /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
     internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
@@ -118,19 +115,6 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         {
             socket.Close();
             socket.Loop.Report(exception);
-        }
-    }
-
-    private static void RemoveSocketFile(string file)
-    {
-        try
-        {
-            // While the descriptor still listens: a successor that asks first finds the address in use until now.
-            File.Delete(file);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            // Gone with its directory, or no longer ours to remove. A file that stays is stale, which the next server sees.
         }
     }
 

@@ -433,7 +433,11 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     {
         try
         {
-            _handler!.OnLoopStopping();
+            // Not if it was closed by another thread, whose call is yet to run here.
+            if (Volatile.Read(ref _closeRequested) == 0)
+            {
+                _handler!.OnLoopStopping();
+            }
         }
         finally
         {

@@ -1,0 +1,13 @@
+using Evio.Transport.Native.Callbacks;
+
+namespace Evio.Transport.Native.Managed;
+
+internal static class ManagedDatagramServer
+{
+    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
+}
+
+internal static class DatagramServer
+{
+    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
+}

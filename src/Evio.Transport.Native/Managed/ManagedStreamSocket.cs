@@ -1,0 +1,392 @@
+using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Interop;
+using Evio.Transport.Native.Loops;
+
+namespace Evio.Transport.Native.Managed;
+
+/// <summary>
+/// The counterpart of <see cref="StreamSocket"/> on the BCL's <see cref="Socket"/>: it transfers without blocking, and reports readiness to its loop
+/// as an edge-triggered poller would. All but <see cref="Close"/> and the addresses belongs to the loop.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Where the kernel would report an edge, an asynchronous operation stands in. A receive that finds less than it has room for leaves a receive of no
+/// bytes pending, which ends when something can be received: bytes, the end of the input or an error. It takes nothing out of the socket. A
+/// send that the kernel does not take in full leaves its next byte with a pending send, which ends when the kernel has room again. There is one of
+/// each at most.
+/// </para>
+/// <para>
+/// Their completions come on the thread pool, and only note what happened and post it to the loop. There the registration's token decides whether the
+/// socket still wants to know. So a completion after the close meets nobody.
+/// </para>
+/// </remarks>
+[SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
+[SuppressMessage("Reliability", "CA2012", Justification = "The awaiters are kept for their one completion; an async method would allocate for each.")]
+internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
+{
+    private readonly Socket _socket;
+    private readonly CancellationTokenSource _detached = new();
+    private readonly Action _onReceivable;
+    private readonly Action _onProbeSent;
+    private ConfiguredValueTaskAwaitable<int>.ConfiguredValueTaskAwaiter _pendingReceive;
+    private ConfiguredValueTaskAwaitable<int>.ConfiguredValueTaskAwaiter _pendingSend;
+    private IStreamHandler? _handler;
+    private ulong _token;
+    private int _closeRequested;
+    private bool _ended;
+    private bool _outputShut;
+
+    // On the loop: an operation is pending, or its event is on the way. They end with the event, so that nothing is awaited twice.
+    private bool _awaitsInput;
+    private bool _awaitsRoom;
+
+    /// <summary>The next byte of a send that was cut short. Made when the peer first does not keep up.</summary>
+    private byte[]? _probe;
+
+    // Written by the completions before their event is posted, read on the loop after it has arrived.
+    private int _events;
+    private SocketError _receiveError;
+    private SocketError _sendError;
+
+    /// <param name="loop">The owner, which has counted the connection.</param>
+    /// <param name="socket">The connection; this object disposes it.</param>
+    internal ManagedStreamSocket(EventLoop loop, Socket socket)
+    {
+        Loop = loop;
+        _socket = socket;
+        _socket.Blocking = false;
+
+        // Asked for while they can be.
+        LocalEndPoint = socket.LocalEndPoint;
+        RemoteEndPoint = socket.RemoteEndPoint;
+        _onReceivable = OnReceivable;
+        _onProbeSent = OnProbeSent;
+    }
+
+    public EventLoop Loop { get; }
+
+    public EndPoint? LocalEndPoint { get; }
+
+    public EndPoint? RemoteEndPoint { get; }
+
+    public int Unsent => _awaitsRoom && !_ended ? 1 : 0;
+
+    public void Start(IStreamHandler handler)
+    {
+        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _closeRequested) != 0)
+        {
+            throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
+        }
+
+        _handler = handler;
+        _token = Loop.Register(this);
+        AwaitInput();
+    }
+
+    public void Apply(in ConnectionOptions options)
+    {
+        if (options.TcpKeepAlive > TimeSpan.Zero && _socket.AddressFamily != AddressFamily.Unix)
+        {
+            Set(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, 1, nameof(options.TcpKeepAlive));
+            Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SocketOptions.Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
+            if (options.TcpKeepAliveInterval > TimeSpan.Zero)
+            {
+                var seconds = SocketOptions.Seconds(options.TcpKeepAliveInterval);
+                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, seconds, nameof(options.TcpKeepAliveInterval));
+            }
+
+            if (options.TcpKeepAliveCount > 0)
+            {
+                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
+            }
+        }
+
+        if (options.ReceiveBufferSize > 0)
+        {
+            Set(SocketOptionLevel.Socket, SocketOptionName.ReceiveBuffer, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
+        }
+
+        if (options.SendBufferSize > 0)
+        {
+            Set(SocketOptionLevel.Socket, SocketOptionName.SendBuffer, options.SendBufferSize, nameof(options.SendBufferSize));
+        }
+    }
+
+    public IoResult Receive(Span<byte> buffer)
+    {
+        if (_ended)
+        {
+            return IoResult.Closed;
+        }
+
+        if (_receiveError != SocketError.Success)
+        {
+            return IoResult.FromError(_receiveError);
+        }
+
+        var count = _socket.Receive(buffer, SocketFlags.None, out var error);
+        if (error is SocketError.WouldBlock || (count > 0 && count < buffer.Length))
+        {
+            AwaitInput();
+        }
+
+        return error == SocketError.Success ? IoResult.FromCount(count) : IoResult.FromError(error);
+    }
+
+    public IoResult Send(ReadOnlySpan<byte> buffer)
+    {
+        if (_ended)
+        {
+            return IoResult.Closed;
+        }
+
+        if (_sendError != SocketError.Success)
+        {
+            return IoResult.FromError(_sendError);
+        }
+
+        if (_awaitsRoom)
+        {
+            return IoResult.WouldBlockResult;
+        }
+
+        var count = _socket.Send(buffer, SocketFlags.None, out var error);
+        if (error is not (SocketError.Success or SocketError.WouldBlock))
+        {
+            return IoResult.FromError(error);
+        }
+
+        if (count < buffer.Length)
+        {
+            AwaitRoom(buffer[count]);
+            count++;
+        }
+
+        return IoResult.FromCount(count);
+    }
+
+    public IoResult Send(ReadOnlySpan<ReadOnlyMemory<byte>> buffers)
+    {
+        var total = 0;
+        foreach (var buffer in buffers)
+        {
+            var result = Send(buffer.Span);
+            if (!result.IsSuccess && total == 0)
+            {
+                return result;
+            }
+
+            total += result.Count;
+            if (result.Count < buffer.Length)
+            {
+                // The error, if it is one, is the next call's.
+                break;
+            }
+        }
+
+        return IoResult.FromCount(total);
+    }
+
+    public void ShutdownSend()
+    {
+        if (_ended || _outputShut)
+        {
+            return;
+        }
+
+        _outputShut = true;
+        try
+        {
+            _socket.Shutdown(SocketShutdown.Send);
+        }
+        catch (SocketException)
+        {
+            // The connection is gone already, and there is nobody to tell.
+        }
+    }
+
+    public void Reset()
+    {
+        if (!_ended)
+        {
+            // Without lingering: what is unsent is discarded, and the peer of a TCP connection gets RST.
+            _ended = true;
+            _socket.Close(0);
+        }
+    }
+
+    public void Close()
+    {
+        if (Interlocked.Exchange(ref _closeRequested, 1) != 0)
+        {
+            return;
+        }
+
+        if (Loop.IsCurrent)
+        {
+            CloseOnLoop();
+        }
+        else if (!Loop.TryPost(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
+        {
+            // The loop has ended, and its table with it. This caller is the only one to get here.
+            CloseOnLoop();
+        }
+    }
+
+    public Socket Detach()
+    {
+        if (!Loop.IsCurrent)
+        {
+            throw new InvalidOperationException("A socket is detached on its loop.");
+        }
+
+        ObjectDisposedException.ThrowIf(Interlocked.Exchange(ref _closeRequested, 1) != 0 || _ended, this);
+        Debug.Assert(!_awaitsRoom, "The owner detaches when everything is sent.");
+        _ended = true;
+        Loop.Forget(_token);
+        Loop.ConnectionRemoved();
+
+        // The pending receive leaves the socket's queue before this returns, unless it is completing at this moment. In either case it takes no byte.
+        _detached.Cancel();
+        _socket.Blocking = true;
+        return _socket;
+    }
+
+    private void CloseOnLoop()
+    {
+        Loop.Forget(_token);
+        Loop.ConnectionRemoved();
+
+        // The BCL resets a connection whose close cancels a pending operation, unless its output was shut before.
+        ShutdownSend();
+        if (!_ended)
+        {
+            _ended = true;
+            _socket.Dispose();
+        }
+
+        _handler?.OnClosed();
+    }
+
+    // ---- Readiness ----
+
+    private void AwaitInput()
+    {
+        if (_awaitsInput || _handler is null)
+        {
+            return;
+        }
+
+        _awaitsInput = true;
+        _pendingReceive = _socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None, _detached.Token).ConfigureAwait(false).GetAwaiter();
+        if (_pendingReceive.IsCompleted)
+        {
+            OnReceivable();
+        }
+        else
+        {
+            _pendingReceive.UnsafeOnCompleted(_onReceivable);
+        }
+    }
+
+    private void AwaitRoom(byte next)
+    {
+        _awaitsRoom = true;
+        _probe ??= new byte[1];
+        _probe[0] = next;
+        _pendingSend = _socket.SendAsync(_probe, SocketFlags.None, CancellationToken.None).ConfigureAwait(false).GetAwaiter();
+        if (_pendingSend.IsCompleted)
+        {
+            OnProbeSent();
+        }
+        else
+        {
+            _pendingSend.UnsafeOnCompleted(_onProbeSent);
+        }
+    }
+
+    /// <summary>The pending receive has ended. On any thread.</summary>
+    private void OnReceivable() => Complete(ref _pendingReceive, ref _receiveError, ReadyEvents.Readable);
+
+    /// <summary>The pending send has ended. On any thread.</summary>
+    private void OnProbeSent() => Complete(ref _pendingSend, ref _sendError, ReadyEvents.Writable);
+
+    private void Complete(ref ConfiguredValueTaskAwaitable<int>.ConfiguredValueTaskAwaiter operation, ref SocketError error, ReadyEvents events)
+    {
+        if (Volatile.Read(ref _closeRequested) != 0)
+        {
+            // Ended by the close, most likely, whose exception nobody wants.
+            return;
+        }
+
+        try
+        {
+            _ = operation.GetResult();
+        }
+        catch (SocketException exception)
+        {
+            error = exception.SocketErrorCode;
+            events |= ReadyEvents.Error;
+        }
+        catch (OperationCanceledException)
+        {
+            // Detached since the question above.
+            return;
+        }
+
+        if (Interlocked.Or(ref _events, (int)events) == 0)
+        {
+            // A loop that has ended has closed its connections.
+            _ = Loop.TryPost(static socket => ((ManagedStreamSocket)socket!).Raise(), this);
+        }
+    }
+
+    private void Raise()
+    {
+        var events = (ReadyEvents)Interlocked.Exchange(ref _events, 0);
+        _awaitsInput &= (events & ReadyEvents.Readable) == 0;
+        _awaitsRoom &= (events & ReadyEvents.Writable) == 0;
+        if (!_ended)
+        {
+            Loop.Raise(_token, events);
+        }
+    }
+
+    void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
+
+    void IPollTarget.OnFault(Exception exception)
+    {
+        Reset();
+        Close();
+    }
+
+    void IPollTarget.OnLoopStopping()
+    {
+        try
+        {
+            _handler!.OnLoopStopping();
+        }
+        finally
+        {
+            Close();
+        }
+    }
+
+    private void Set(SocketOptionLevel level, SocketOptionName option, int value, string name)
+    {
+        try
+        {
+            _socket.SetSocketOption(level, option, value);
+        }
+        catch (SocketException exception)
+        {
+            throw new SocketException(
+                (int)exception.SocketErrorCode, $"{nameof(ConnectionOptions)}.{name} could not be set to {value} ({exception.SocketErrorCode}).");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+using System.Net.Sockets;
+using System.Text;
+using Evio.Transport.Native.Interop;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>The files that listening on Unix-domain addresses makes.</summary>
+internal static class SocketFiles
+{
+    /// <summary>The file of an address; null for abstract addresses (unix(7)), which have none. The BCL prints those with a leading '@'.</summary>
+    internal static string? PathOf(UnixDomainSocketEndPoint endPoint)
+    {
+        var path = endPoint.ToString();
+        return path is [] or ['@' or '\0', ..] ? null : Path.GetFullPath(path);
+    }
+
+    /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>
+    internal static void RemoveStale(string file)
+    {
+        if (!IsSocket(file))
+        {
+            // Nothing there, or something that bind(2) will refuse to replace.
+            return;
+        }
+
+        // A datagram socket cannot connect to a stream socket: where one is bound, the answer is EPROTOTYPE, and its owner notices nothing. Where
+        // none is, it is ECONNREFUSED (unix(7)).
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
+        try
+        {
+            probe.Connect(new UnixDomainSocketEndPoint(file));
+        }
+        catch (SocketException exception) when (exception.SocketErrorCode == SocketError.ConnectionRefused)
+        {
+            File.Delete(file);
+        }
+        catch (SocketException)
+        {
+            // Somebody is there, or may be.
+        }
+    }
+
+    /// <summary>Removes the file of a listener that ends. That somebody else did so, or its directory, before is no failure.</summary>
+    internal static void Remove(string? file)
+    {
+        try
+        {
+            if (file is not null)
+            {
+                File.Delete(file);
+            }
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // It stays, and whoever binds there next replaces it.
+        }
+    }
+
+    /// <summary>Whether it is a socket; false also where only the system's own calls could tell.</summary>
+    private static unsafe bool IsSocket(string file)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return false;
+        }
+
+        var result = stackalloc byte[Linux.SizeOfStatx];
+        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
+        {
+            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE, result) == 0
+                && (*(ushort*)(result + Linux.OffsetOfStatxMode) & Linux.S_IFMT) == Linux.S_IFSOCK;
+        }
+    }
+}

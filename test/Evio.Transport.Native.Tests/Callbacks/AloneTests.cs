@@ -1,0 +1,258 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Evio.Transport.Native.Tests.Callbacks;
+
+/// <summary>Tests that look at the whole process, or change it, and so run while no others do.</summary>
+[CollectionDefinition(nameof(AloneCollection), DisableParallelization = true)]
+public sealed class AloneCollection;
+
+/// <summary>Threads, descriptors, processor time and memory of a server.</summary>
+[Collection(nameof(AloneCollection))]
+public sealed class AloneTests
+{
+    public static TheoryData<string> Schemes => Site.Schemes;
+
+    public static TheoryData<string, string> IdleCases
+    {
+        get
+        {
+            var cases = new TheoryData<string, string>();
+            foreach (string scheme in Site.Schemes)
+            {
+                cases.Add(scheme, "nothing");
+                cases.Add(scheme, "ticks");
+                cases.Add(scheme, "wakes");
+            }
+
+            return cases;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task Shutdown_EndsEveryConnectionThreadAndDescriptor(string scheme)
+    {
+        // The first one opens what the runtime then keeps.
+        await RunAsync(scheme);
+        var before = OpenDescriptors();
+
+        await RunAsync(scheme);
+
+        Assert.Equal(before, OpenDescriptors());
+
+        // Sockets, and what pollers are made of.
+        static IEnumerable<string> OpenDescriptors() =>
+            Directory.GetFiles("/proc/self/fd")
+                .Select(static path => new FileInfo(path).LinkTarget)
+                .OfType<string>()
+                .Where(static target => target.Split(':')[0] is "socket" or "anon_inode")
+                .Order()
+                .ToArray();
+    }
+
+    private static async Task RunAsync(string scheme)
+    {
+        const int Clients = 10;
+        await using var site = new Site(scheme);
+        var opened = new Counter();
+        var closed = new Counter();
+        var events = new Events
+        {
+            NumLoops = 3,
+            Opened = (_, ref _) =>
+            {
+                opened.Add();
+                return EvioAction.None;
+            },
+            Closed = (_, _) =>
+            {
+                closed.Add();
+                return EvioAction.None;
+            },
+            Tick = (out delay) =>
+            {
+                delay = TimeSpan.FromMilliseconds(50);
+                return opened.Value == Clients ? EvioAction.Shutdown : EvioAction.None;
+            },
+        };
+        var server = await site.StartAsync(events);
+        var threads = await Task.WhenAll(server.Loops.Select(LoopThread.OfAsync));
+        Assert.All(threads, static thread => Assert.True(thread.Exists));
+
+        await Task.WhenAll(Enumerable.Range(0, Clients).Select(async _ =>
+        {
+            using var client = await site.ConnectAsync();
+            Assert.Empty(await client.ReadToEndAsync());
+        }));
+        await server.Completion.Within();
+
+        Assert.Equal(Clients, opened.Value);
+        Assert.Equal(Clients, closed.Value);
+        Assert.All(threads, static thread => thread.WaitForEnd());
+    }
+
+    [Theory]
+    [MemberData(nameof(IdleCases))]
+    public async Task IdleServer_DoesNotSpin(string scheme, string activity)
+    {
+        await using var site = new Site(scheme);
+        var opened = new TaskCompletionSource<Connection>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var woken = new Counter();
+        var server = await site.StartAsync(new Events
+        {
+            Tick = (out delay) =>
+            {
+                delay = TimeSpan.FromMilliseconds(activity == "ticks" ? 50 : 0);
+                return EvioAction.None;
+            },
+            Opened = (connection, ref _) =>
+            {
+                opened.SetResult(connection);
+                return EvioAction.None;
+            },
+            Data = (_, _) =>
+            {
+                woken.Add();
+                return EvioAction.None;
+            },
+        });
+        var thread = await LoopThread.OfAsync(server.Loops[0]);
+        using var client = await site.ConnectAsync();
+        var connection = await opened.Task.Within();
+        if (activity == "wakes")
+        {
+            Assert.True(connection.Wake());
+            await woken.ReachesAsync(1);
+        }
+
+        await thread.AssertIdleAsync();
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task SteadyEcho_AllocatesNothingOnTheLoop(string scheme)
+    {
+        const int Messages = 4000;
+        const int WarmUp = 2000;
+        await using var site = new Site(scheme);
+        var count = 0;
+        long before = 0;
+        long after = 0;
+        await site.StartAsync(new Events
+        {
+            Data = (connection, input) =>
+            {
+                count++;
+                if (count == WarmUp)
+                {
+                    before = GC.GetAllocatedBytesForCurrentThread();
+                }
+                else if (count == Messages)
+                {
+                    after = GC.GetAllocatedBytesForCurrentThread();
+                }
+
+                connection.Write(input);
+                return EvioAction.None;
+            },
+        });
+        using var client = await site.ConnectAsync();
+
+        var message = new byte[64];
+        for (var i = 0; i < Messages; i++)
+        {
+            _ = await client.EchoAsync(message);
+        }
+
+        await site.Server!.StopAsync().Within();
+        Assert.Equal(0, after - before);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task OutOfDescriptors_ConnectionsLiveAndAcceptingRecovers(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var opened = new Counter();
+        var server = await site.StartAsync(new Events
+        {
+            Opened = (_, ref _) =>
+            {
+                opened.Add();
+                return EvioAction.None;
+            },
+            Data = static (connection, input) =>
+            {
+                connection.Write(input);
+                return EvioAction.None;
+            },
+        });
+        using var living = await site.ConnectAsync();
+        await living.ExpectEchoAsync("x");
+        using var waiting = Client.NewSocket(server.Addresses[0]);
+
+        using (DescriptorLimit.Exhaust())
+        {
+            // The kernel establishes it, but nobody can accept it.
+            waiting.Connect(server.Addresses[0]);
+            for (var i = 0; i < 100; i++)
+            {
+                await living.ExpectEchoAsync("y");
+            }
+
+            Assert.Equal(1, opened.Value);
+        }
+
+        await opened.ReachesAsync(2);
+        using var next = await site.ConnectAsync();
+        await next.ExpectEchoAsync("z");
+    }
+
+    /// <summary>Takes all descriptors that the process may have (getrlimit(2)), until it is disposed.</summary>
+    private sealed class DescriptorLimit : IDisposable
+    {
+        private const int RLIMIT_NOFILE = 7;
+
+        private readonly ResourceLimit _original;
+        private readonly List<SafeFileHandle> _taken = [];
+
+        private DescriptorLimit(ResourceLimit original) => _original = original;
+
+        internal static DescriptorLimit Exhaust()
+        {
+            Assert.Equal(0, getrlimit(RLIMIT_NOFILE, out var original));
+            var exhausted = new DescriptorLimit(original);
+            var highest = Directory.GetFiles("/proc/self/fd").Max(static path => ulong.Parse(Path.GetFileName(path), provider: null));
+            var lowered = original with { Soft = highest + 1 };
+            Assert.Equal(0, setrlimit(RLIMIT_NOFILE, lowered));
+            try
+            {
+                while (true)
+                {
+                    exhausted._taken.Add(File.OpenHandle("/dev/null"));
+                }
+            }
+            catch (IOException)
+            {
+                // EMFILE: the gaps are filled.
+                return exhausted;
+            }
+        }
+
+        public void Dispose()
+        {
+            Assert.Equal(0, setrlimit(RLIMIT_NOFILE, _original));
+            _taken.ForEach(static handle => handle.Dispose());
+        }
+
+        [DllImport("libc")]
+        private static extern int getrlimit(int resource, out ResourceLimit limit);
+
+        [DllImport("libc")]
+        private static extern int setrlimit(int resource, in ResourceLimit limit);
+
+        [StructLayout(LayoutKind.Sequential)]
+        private record struct ResourceLimit(ulong Soft, ulong Hard);
+    }
+}

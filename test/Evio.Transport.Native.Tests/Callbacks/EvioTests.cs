@@ -1,0 +1,412 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+
+namespace Evio.Transport.Native.Tests.Callbacks;
+
+/// <summary>What evio's own tests establish.</summary>
+public sealed class EvioTests
+{
+    private const int ClientCount = 10;
+
+    public static TheoryData<string> Schemes => Site.Schemes;
+
+    public static TheoryData<string, int, LoadBalance> ServeCases
+    {
+        get
+        {
+            var cases = new TheoryData<string, int, LoadBalance>();
+            foreach (string scheme in Site.Schemes)
+            {
+                cases.Add(scheme, 1, LoadBalance.Random);
+                cases.Add(scheme, 5, LoadBalance.LeastConnections);
+                cases.Add(scheme, -1, LoadBalance.RoundRobin);
+            }
+
+            return cases;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(ServeCases))]
+    public async Task Serve_EchoesToManyClientsAndReturns(string scheme, int loops, LoadBalance balance)
+    {
+        await using var site = new Site(scheme);
+        var seed = Payload.NewSeed();
+        var greeting = Encoding.ASCII.GetBytes("sweetness\r\n");
+        var opened = 0;
+        var closed = 0;
+        var loopsSeen = 0;
+        EvioServer? serving = null;
+        var clients = new ConcurrentBag<Task>();
+        var events = new Events
+        {
+            NumLoops = loops,
+            LoadBalance = balance,
+            Serving = server =>
+            {
+                loopsSeen = server.NumLoops;
+                serving = server;
+                return EvioAction.None;
+            },
+            Opened = (connection, ref options) =>
+            {
+                Interlocked.Increment(ref opened);
+                connection.Write(greeting);
+                connection.Context = connection;
+                options.TcpKeepAlive = TimeSpan.FromMinutes(5);
+                Assert.NotNull(connection.LocalEndPoint);
+                Assert.NotNull(connection.RemoteEndPoint);
+                return EvioAction.None;
+            },
+            Data = static (connection, input) =>
+            {
+                connection.Write(input);
+                return EvioAction.None;
+            },
+            Closed = (connection, error) =>
+            {
+                Assert.Null(error);
+                Assert.Same(connection, connection.Context);
+                return Interlocked.Increment(ref closed) == ClientCount ? EvioAction.Shutdown : EvioAction.None;
+            },
+            Tick = (out delay) =>
+            {
+                delay = TimeSpan.FromMilliseconds(200);
+                for (var i = 0; i < ClientCount && clients.Count < ClientCount; i++)
+                {
+                    var clientSeed = seed + i;
+                    clients.Add(Task.Run(() => RunClientAsync(clientSeed)));
+                }
+
+                return EvioAction.None;
+            },
+        };
+
+        await site.ServeAsync(events).Within();
+
+        await Task.WhenAll(clients);
+        Assert.Equal(ClientCount, opened);
+        Assert.Equal(ClientCount, closed);
+        Assert.Equal(loops < 0 ? Environment.ProcessorCount : loops, loopsSeen);
+
+        async Task RunClientAsync(int clientSeed)
+        {
+            var random = new Random(clientSeed);
+            using var client = await site.ConnectAsync(serving!);
+            Assert.Equal(greeting, await client.ReadAsync(greeting.Length));
+            var duration = TimeSpan.FromMilliseconds(random.Next(30, 90));
+            for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < duration;)
+            {
+                var block = new byte[random.Next(1024 * 1024)];
+                random.NextBytes(block);
+                Payload.AssertSame(block, await client.EchoAsync(block));
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task Tick_ComesAfterItsDelay(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var ticks = 0;
+        var events = new Events
+        {
+            Tick = (out delay) =>
+            {
+                delay = TimeSpan.FromMilliseconds(10);
+                return ++ticks > 25 ? EvioAction.Shutdown : EvioAction.None;
+            },
+        };
+
+        var start = Stopwatch.GetTimestamp();
+        await site.ServeAsync(events).Within();
+
+        Assert.True(Stopwatch.GetElapsedTime(start) >= TimeSpan.FromMilliseconds(250));
+        Assert.Equal(26, ticks);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task Detach_SendsPendingOutputFirstAndGivesTheSocketAway(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var half = Payload.Random(Payload.NewSeed(), 10 * 1024);
+        byte[] payload = [.. half, .. "--detached--"u8, .. half];
+        var detached = new TaskCompletionSource<Task>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var closed = new Counter();
+        var events = new Events
+        {
+            Opened = (connection, ref _) =>
+            {
+                connection.Context = new InputStream();
+                return EvioAction.None;
+            },
+            Data = (connection, input) =>
+            {
+                var stream = (InputStream)connection.Context!;
+                var data = stream.Begin(input);
+                if (data.Length < payload.Length)
+                {
+                    stream.End(data);
+                    return EvioAction.None;
+                }
+
+                connection.Write(data);
+                return EvioAction.Detach;
+            },
+            Detached = (connection, socket) =>
+            {
+                Assert.False(connection.Wake());
+                detached.SetResult(Task.Run(() => EchoOnce(socket)));
+                return EvioAction.None;
+            },
+            Closed = (_, _) =>
+            {
+                closed.Add();
+                return EvioAction.None;
+            },
+        };
+        var server = await site.StartAsync(events);
+        using var client = await site.ConnectAsync();
+
+        Payload.AssertSame(payload, await client.EchoAsync(payload));
+        var echo = await detached.Task.Within();
+        Payload.AssertSame(payload, await client.EchoAsync(payload));
+        Assert.Empty(await client.ReadToEndAsync());
+        await echo.Within();
+
+        Assert.Equal(0, server.Loops[0].ConnectionCount);
+        await server.StopAsync().Within();
+        Assert.Equal(0, closed.Value);
+
+        void EchoOnce(Socket socket)
+        {
+            using (socket)
+            {
+                Assert.True(socket.Blocking);
+                var buffer = new byte[payload.Length];
+                for (var count = 0; count < buffer.Length;)
+                {
+                    var received = socket.Receive(buffer.AsSpan(count));
+                    Assert.NotEqual(0, received);
+                    count += received;
+                }
+
+                Assert.Equal(buffer.Length, socket.Send(buffer));
+                socket.Shutdown(SocketShutdown.Send);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("tulip://howdy", "tulip")]
+    [InlineData("howdy", "scheme")]
+    [InlineData("tcp://127.0.0.1", "no port")]
+    [InlineData("tcp-net://127.0.0.1:70000", "70000")]
+    [InlineData("tcp4://[::1]:0", "address family")]
+    [InlineData("tcp://:0?reuseport=2", "reuseport=2")]
+    [InlineData("unix://", "no path")]
+    [InlineData("unix-net://", "no path")]
+    public async Task BadAddress_IsRefusedWithTheReason(string address, string reason)
+    {
+        var exception = await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events(), address));
+
+        Assert.Contains($"'{address}'", exception.Message, StringComparison.Ordinal);
+        Assert.Contains(reason, exception.Message.Replace(address, "", StringComparison.Ordinal), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("tcp://")]
+    [InlineData("tcp-net://")]
+    public async Task EmptyAddress_IsAnyAddressAndAFreePort(string address)
+    {
+        await using var server = await EvioServer.StartAsync(new Events(), address);
+
+        var bound = Assert.IsType<IPEndPoint>(Assert.Single(server.Addresses));
+        Assert.NotEqual(0, bound.Port);
+        using var client = await Client.ConnectAsync(new IPEndPoint(IPAddress.Loopback, bound.Port));
+    }
+
+    [Fact]
+    public void InputStream_PutsKeptBytesFirst()
+    {
+        var stream = new InputStream();
+
+        Assert.Equal("HELLO"u8, stream.Begin("HELLO"u8));
+        stream.End("LO"u8);
+        Assert.Equal("LOWLY"u8, stream.Begin("WLY"u8));
+        stream.End(default);
+        Assert.Equal("PLAYER"u8, stream.Begin("PLAYER"u8));
+    }
+
+    [Fact]
+    public void InputStream_KeepsTheEndOfItsOwnBuffer()
+    {
+        var stream = new InputStream();
+
+        _ = stream.Begin("ab"u8);
+        stream.End("ab"u8);
+        stream.End(stream.Begin("cdef"u8)[3..]);
+
+        Assert.Equal("defgh"u8, stream.Begin("gh"u8));
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task Input_IsValidDuringTheCallbackOnly(string scheme)
+    {
+        await using var site = new Site(scheme);
+        byte[]? copy = null;
+        var called = new Counter();
+        EvioServer? serving = null;
+        var events = new Events
+        {
+            Serving = server =>
+            {
+                serving = server;
+                return EvioAction.None;
+            },
+            Data = (connection, input) =>
+            {
+                var buffer = serving!.LoopOf(connection.Loop).InputBuffer;
+                if (copy is null)
+                {
+                    copy = input.ToArray();
+                }
+                else
+                {
+                    Assert.Equal("first."u8, copy);
+                    Assert.Equal("second"u8, buffer.AsSpan(0, copy.Length));
+                }
+
+                Assert.True(input.Overlaps(buffer));
+                called.Add();
+                return EvioAction.None;
+            },
+            Closed = static (_, error) =>
+            {
+                Assert.Null(error);
+                return EvioAction.None;
+            },
+        };
+        await site.StartAsync(events);
+        using var client = await site.ConnectAsync();
+
+        await client.WriteAsync("first.");
+        await called.ReachesAsync(1);
+        await client.WriteAsync("second");
+        await called.ReachesAsync(2);
+        await site.Server!.StopAsync().Within();
+    }
+
+    [Theory]
+    [InlineData("tcp", "1")]
+    [InlineData("tcp", "true")]
+    [InlineData("tcp-net", "1")]
+    [InlineData("tcp-net", "true")]
+    public async Task ReusePort_LetsSeveralServersShareIt(string scheme, string value)
+    {
+        await using var first = await EvioServer.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:0?reuseport={value}");
+        var port = ((IPEndPoint)first.Addresses[0]).Port;
+
+        var others = await Task.WhenAll(Enumerable.Range(0, 4).Select(
+            _ => EvioServer.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:{port}?reuseport={value}"))).Within();
+        using (var client = await Client.ConnectAsync(first.Addresses[0]))
+        {
+            await client.ExpectEchoAsync("x");
+        }
+
+        await Task.WhenAll(others.Append(first).Select(static server => server.StopAsync())).Within();
+    }
+
+    [Theory]
+    [InlineData("tcp", false)]
+    [InlineData("tcp", true)]
+    [InlineData("tcp-net", false)]
+    [InlineData("tcp-net", true)]
+    public async Task BusyPort_IsRefusedByName(string scheme, bool shared)
+    {
+        await using var first = await EvioServer.StartAsync(new Events(), $"{scheme}://127.0.0.1:0{(shared ? "?reuseport=1" : "")}");
+        var port = ((IPEndPoint)first.Addresses[0]).Port;
+
+        foreach (var second in new[] { "tcp", "tcp-net" })
+        {
+            var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{second}://127.0.0.1:{port}"));
+
+            Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
+            Assert.Contains($"127.0.0.1:{port}", exception.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("tcp-net")]
+    public async Task ForeignAddress_IsRefusedByName(string scheme)
+    {
+        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{scheme}://192.0.2.1:0"));
+
+        Assert.Equal(SocketError.AddressNotAvailable, exception.SocketErrorCode);
+        Assert.Contains("192.0.2.1:0", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("tcp", AddressFamily.InterNetwork)]
+    [InlineData("tcp", AddressFamily.InterNetworkV6)]
+    [InlineData("tcp-net", AddressFamily.InterNetwork)]
+    [InlineData("tcp-net", AddressFamily.InterNetworkV6)]
+    public async Task PortOfAServerThatJustEnded_IsFree(string scheme, AddressFamily family)
+    {
+        var loopback = family == AddressFamily.InterNetwork ? "127.0.0.1" : "[::1]";
+        EvioServer ended;
+        await using (ended = await EvioServer.StartAsync(new Events { Opened = static (_, ref _) => EvioAction.Close }, $"{scheme}://{loopback}:0"))
+        {
+            // The server closes first, and so its side of the connection waits for stray segments (TIME_WAIT).
+            using var client = await Client.ConnectAsync(ended.Addresses[0]);
+            Assert.Empty(await client.ReadToEndAsync());
+        }
+
+        await using var next = await EvioServer.StartAsync(new Events(), $"{scheme}://{ended.Addresses[0]}");
+    }
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("tcp-net")]
+    public async Task SchemeWithoutFamily_TakesBoth(string scheme)
+    {
+        await using var both = await EvioServer.StartAsync(EchoEvents(), $"{scheme}://:0");
+        await using var six = await EvioServer.StartAsync(EchoEvents(), $"{scheme.Replace("tcp", "tcp6", StringComparison.Ordinal)}://:0");
+
+        foreach (var address in new[] { IPAddress.Loopback, IPAddress.IPv6Loopback })
+        {
+            using var client = await Client.ConnectAsync(new IPEndPoint(address, ((IPEndPoint)both.Addresses[0]).Port));
+            await client.ExpectEchoAsync("x");
+        }
+
+        var refused = await Assert.ThrowsAsync<SocketException>(
+            () => Client.ConnectAsync(new IPEndPoint(IPAddress.Loopback, ((IPEndPoint)six.Addresses[0]).Port)));
+        Assert.Equal(SocketError.ConnectionRefused, refused.SocketErrorCode);
+    }
+
+    [Fact]
+    public async Task BadOptions_AreRefused()
+    {
+        await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events { NumLoops = -2 }, "tcp://"));
+        await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events { CloseTimeout = TimeSpan.FromTicks(-1) }, "tcp://"));
+
+        await using var server = await EvioServer.StartAsync(new Events(), "tcp://");
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => server.StopAsync(TimeSpan.FromTicks(-1)));
+    }
+
+    internal static Events EchoEvents() => new()
+    {
+        Data = static (connection, input) =>
+        {
+            connection.Write(input);
+            return EvioAction.None;
+        },
+    };
+}
