@@ -6,13 +6,3 @@ internal static class ManagedListener
 {
     internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
 }
-
-internal static class ManagedDatagramServer
-{
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
-}
-
-internal static class DatagramServer
-{
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index) => throw new NotImplementedException();
-}

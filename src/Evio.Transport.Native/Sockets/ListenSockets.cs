@@ -39,58 +39,26 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets BindTcp(IPEndPoint endPoint, StreamListenerOptions options, int loopCount)
     {
-        var descriptors = new List<int>(loopCount);
+        var descriptors = SocketDescriptors.BindPerLoop(
+            endPoint, Linux.SOCK_STREAM, loopCount, options.DualMode, options.SharePort, out var bound);
         try
         {
-            EndPoint bound = endPoint;
-            for (var i = 0; i < loopCount; i++)
+            foreach (var descriptor in descriptors)
             {
-                var descriptor = Create(bound.AddressFamily == AddressFamily.InterNetwork ? Linux.AF_INET : Linux.AF_INET6, bound);
-                descriptors.Add(descriptor);
-
-                SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEADDR, 1);
                 if (options.NoDelay)
                 {
                     // Accepted sockets inherit it, which saves a system call for each.
-                    SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+                    SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
                 }
 
-                if (bound.AddressFamily == AddressFamily.InterNetworkV6)
-                {
-                    var onlyIPv6 = !options.DualMode || !endPoint.Address.Equals(IPAddress.IPv6Any);
-                    SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
-                }
-
-                // The first socket binds without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included. Only
-                // then it lets its siblings in.
-                var first = i == 0;
-                if (!first || options.SharePort)
-                {
-                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
-                }
-
-                BindDescriptor(descriptor, bound);
-                if (first)
-                {
-                    if (loopCount > 1 && !options.SharePort)
-                    {
-                        SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
-                    }
-
-                    bound = SocketAddresses.GetLocal(descriptor) ?? bound;
-                }
-            }
-
-            foreach (var descriptor in descriptors)
-            {
                 Listen(descriptor, options, bound);
             }
 
-            return new ListenSockets([.. descriptors], bound, ownsDescriptors: true, socketFile: null);
+            return new ListenSockets(descriptors, bound, ownsDescriptors: true, socketFile: null);
         }
         catch
         {
-            Close(descriptors);
+            SocketDescriptors.Close(descriptors);
             throw;
         }
     }
@@ -101,7 +69,7 @@ internal sealed unsafe class ListenSockets
 
         // Abstract addresses (unix(7)) have no file; the BCL prints them with a leading '@'.
         var file = path is ['@' or '\0', ..] || path.Length == 0 ? null : Path.GetFullPath(path);
-        var descriptor = Create(Linux.AF_UNIX, endPoint);
+        var descriptor = SocketDescriptors.Create(Linux.AF_UNIX, Linux.SOCK_STREAM, endPoint);
         try
         {
             if (file is not null)
@@ -109,13 +77,13 @@ internal sealed unsafe class ListenSockets
                 RemoveStaleSocketFile(file, endPoint);
             }
 
-            BindDescriptor(descriptor, endPoint);
+            SocketDescriptors.Bind(descriptor, endPoint);
             Listen(descriptor, options, endPoint);
             return new ListenSockets([descriptor], endPoint, ownsDescriptors: true, file);
         }
         catch
         {
-            Close([descriptor]);
+            SocketDescriptors.Close([descriptor]);
             throw;
         }
     }
@@ -151,7 +119,7 @@ internal sealed unsafe class ListenSockets
             ?? throw Errno.ToException(Errno.EAFNOSUPPORT, $"Descriptor {descriptor} has neither an IP nor a Unix-domain address.");
         if (endPoint is IPEndPoint && options.NoDelay)
         {
-            SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+            SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
         }
 
         // The socket file of an inherited descriptor is its creator's.
@@ -169,12 +137,7 @@ internal sealed unsafe class ListenSockets
 
         // A datagram socket cannot connect to a stream socket: where one is bound, live, the answer is EPROTOTYPE, and its owner notices nothing.
         // Where none is, it is ECONNREFUSED (unix(7)).
-        var probe = Libc.socket(Linux.AF_UNIX, Linux.SOCK_DGRAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
-        if (probe < 0)
-        {
-            throw Errno.ToException(Errno.Last, $"No socket could be made to try {endPoint}.");
-        }
-
+        var probe = SocketDescriptors.Create(Linux.AF_UNIX, Linux.SOCK_DGRAM, endPoint);
         try
         {
             var bytes = SocketAddresses.ToBytes(endPoint);
@@ -202,47 +165,12 @@ internal sealed unsafe class ListenSockets
         }
     }
 
-    private static int Create(int family, EndPoint endPoint)
-    {
-        var descriptor = Libc.socket(family, Linux.SOCK_STREAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
-        return descriptor >= 0 ? descriptor : throw Errno.ToException(Errno.Last, $"No socket could be made for {endPoint}.");
-    }
-
-    private static void BindDescriptor(int descriptor, EndPoint endPoint)
-    {
-        var bytes = SocketAddresses.ToBytes(endPoint);
-        fixed (byte* address = bytes)
-        {
-            if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
-            {
-                throw BindException(Errno.Last, endPoint);
-            }
-        }
-    }
-
     private static void Listen(int descriptor, StreamListenerOptions options, EndPoint endPoint)
     {
         // Two binds with SO_REUSEADDR may both succeed; the second listen then fails (socket(7)).
         if (Libc.listen(descriptor, options.Backlog) < 0)
         {
-            throw BindException(Errno.Last, endPoint);
-        }
-    }
-
-    private static SocketException BindException(int errno, EndPoint endPoint) => Errno.ToException(errno, errno switch
-    {
-        Errno.EADDRINUSE => $"Address {endPoint} is already in use.",
-        Errno.EADDRNOTAVAIL => $"Address {endPoint} is not an address of this machine.",
-        Errno.EACCES => $"Address {endPoint} may not be bound: permission denied.",
-        _ => $"Address {endPoint} could not be bound (errno {errno}).",
-    });
-
-    private static void SetOption(int descriptor, int level, int option, int value)
-    {
-        if (Libc.setsockopt(descriptor, level, option, &value, sizeof(int)) < 0)
-        {
-            var errno = Errno.Last;
-            throw Errno.ToException(errno, $"Socket option {option} of level {level} could not be set to {value} (errno {errno}).");
+            throw SocketDescriptors.BindException(Errno.Last, endPoint);
         }
     }
 
@@ -256,13 +184,5 @@ internal sealed unsafe class ListenSockets
         }
 
         return value;
-    }
-
-    private static void Close(IEnumerable<int> descriptors)
-    {
-        foreach (var descriptor in descriptors)
-        {
-            _ = Libc.close(descriptor);
-        }
     }
 }
