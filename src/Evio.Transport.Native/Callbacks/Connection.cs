@@ -5,8 +5,14 @@ namespace Evio.Transport.Native;
 
 /// <summary>A connection of an <see cref="EvioServer"/>, or the sender of a datagram, as its callbacks see it.</summary>
 /// <remarks>
+/// <para>
 /// <see cref="Output"/> and <see cref="Write"/> belong to the callbacks, which run on the connection's loop. <see cref="Wake"/>,
 /// <see cref="SendAsync"/>, <see cref="ShutdownSend"/> and <see cref="Close"/> may be called from any thread, at any time.
+/// </para>
+/// <para>
+/// For UDP there is one object for each socket, which is one per loop and address, and stands for one sender after the other: for that of the
+/// datagram that <see cref="Events.Data"/> was called with, until it returns. <see cref="Context"/> is then the socket's, and so are the counters.
+/// </para>
 /// </remarks>
 public abstract class Connection
 {
@@ -26,7 +32,7 @@ public abstract class Connection
     /// <summary>This side's address.</summary>
     public abstract EndPoint? LocalEndPoint { get; }
 
-    /// <summary>The peer's address.</summary>
+    /// <summary>The peer's address. For UDP that of the datagram's sender, and <see langword="null"/> outside of its callbacks.</summary>
     public abstract EndPoint? RemoteEndPoint { get; }
 
     /// <summary>
@@ -64,9 +70,9 @@ public abstract class Connection
     /// <exception cref="NotSupportedException">The peer is a UDP peer, whose answers are written in <see cref="Events.Data"/>.</exception>
     public abstract Task SendAsync(ReadOnlyMemory<byte> data);
 
-    /// <summary>Half-closes: the peer sees the end of the output after all that is pending, and may go on sending. From any thread.</summary>
+    /// <summary>Half-closes: the peer sees the end of the output after all that is pending, and may go on sending. From any thread. Without effect for UDP.</summary>
     public abstract void ShutdownSend();
 
-    /// <summary>Closes the connection when the pending output is sent, like <see cref="EvioAction.Close"/>. From any thread.</summary>
+    /// <summary>Closes the connection when the pending output is sent, like <see cref="EvioAction.Close"/>. From any thread. Without effect for UDP.</summary>
     public abstract void Close();
 }

@@ -41,10 +41,24 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 
 /// <summary>What a server does, in callbacks; evio's <c>Events</c>.</summary>
 /// <remarks>
+/// <para>
 /// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block: every connection of that loop
 /// waits meanwhile. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
 /// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/> or <see cref="Detached"/> throws stops the server and comes out of
 /// <see cref="EvioServer.Serve"/>.
+/// </para>
+/// <para>
+/// UDP has no connections, hence no <see cref="Opened"/>, <see cref="Closed"/> and <see cref="Detached"/>: <see cref="Data"/> is called once for
+/// each datagram, empty ones included, with a <see cref="Connection"/> that stands for its sender. What it writes is the reply, one datagram of at
+/// most 65,507 bytes; without output there is none. <see cref="PreWrite"/> is called once for each reply, and replies leave together, after the
+/// callbacks of all datagrams that had come. A reply that the kernel has no room for is lost, as any datagram may be. Of the actions only
+/// <see cref="EvioAction.Shutdown"/> means anything.
+/// </para>
+/// <para>
+/// What <see cref="Data"/> or <see cref="PreWrite"/> throws for a datagram, for a reply that is too large among other things, costs the sender the
+/// reply and has no other effect: nobody who can send a datagram is to be able to stop a server. A handler that wants to know of its exceptions
+/// catches them.
+/// </para>
 /// </remarks>
 public sealed class Events
 {

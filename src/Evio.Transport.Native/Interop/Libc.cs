@@ -72,6 +72,12 @@ internal static unsafe partial class Libc
     internal static partial nint sendmsg(int fd, MessageHeader* message, int flags);
 
     [LibraryImport(Library)]
+    internal static partial int recvmmsg(int fd, MessageSlot* messages, uint count, int flags, void* timeout);
+
+    [LibraryImport(Library)]
+    internal static partial int sendmmsg(int fd, MessageSlot* messages, uint count, int flags);
+
+    [LibraryImport(Library)]
     internal static partial int shutdown(int fd, int how);
 
     [LibraryImport(Library)]
@@ -100,4 +106,14 @@ internal unsafe struct MessageHeader
     internal byte* Control;
     internal nuint ControlLength;
     internal int Flags;
+}
+
+/// <summary><c>struct mmsghdr</c>: one of the messages of a batch (recvmmsg(2), sendmmsg(2)).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct MessageSlot
+{
+    internal MessageHeader Header;
+
+    /// <summary>How many bytes of the message were transferred.</summary>
+    internal uint Length;
 }

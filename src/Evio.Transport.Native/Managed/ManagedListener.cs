@@ -85,7 +85,7 @@ internal sealed class ManagedListener : IServerListener
         }
         catch (SocketException exception)
         {
-            throw ListenSockets.BindException(exception.SocketErrorCode, endPoint);
+            throw SocketDescriptors.BindException(exception.SocketErrorCode, endPoint);
         }
     }
 

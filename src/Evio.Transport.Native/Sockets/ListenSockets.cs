@@ -38,62 +38,30 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets BindTcp(IPEndPoint endPoint, StreamListenerOptions options, int loopCount)
     {
-        var descriptors = new List<int>(loopCount);
-        try
-        {
-            EndPoint bound = endPoint;
-            for (var i = 0; i < loopCount; i++)
+        var descriptors = SocketDescriptors.BindPerLoop(
+            endPoint,
+            Linux.SOCK_STREAM,
+            loopCount,
+            options.DualMode,
+            options.SharePort,
+            descriptor =>
             {
-                var descriptor = Create(bound.AddressFamily == AddressFamily.InterNetwork ? Linux.AF_INET : Linux.AF_INET6, bound);
-                descriptors.Add(descriptor);
-
-                SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEADDR, 1);
                 if (options.NoDelay)
                 {
                     // Accepted sockets inherit it, which saves a system call for each.
-                    SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+                    SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
                 }
 
-                if (bound.AddressFamily == AddressFamily.InterNetworkV6)
-                {
-                    var onlyIPv6 = !options.DualMode || !endPoint.Address.Equals(IPAddress.IPv6Any);
-                    SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
-                }
-
-                // The first socket binds and listens without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included. Only
-                // then it lets its siblings in: two that are bound and do not listen yet would not see each other.
-                var first = i == 0;
-                if (!first || options.SharePort)
-                {
-                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
-                }
-
-                BindDescriptor(descriptor, bound);
-                Listen(descriptor, options, bound);
-                if (first)
-                {
-                    if (loopCount > 1 && !options.SharePort)
-                    {
-                        SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
-                    }
-
-                    bound = SocketAddresses.GetLocal(descriptor) ?? bound;
-                }
-            }
-
-            return new ListenSockets([.. descriptors], bound, ownsDescriptors: true, socketFile: null);
-        }
-        catch
-        {
-            Close(descriptors);
-            throw;
-        }
+                Listen(descriptor, options, endPoint);
+            },
+            out var bound);
+        return new ListenSockets(descriptors, bound, ownsDescriptors: true, socketFile: null);
     }
 
     private static ListenSockets BindUnix(UnixDomainSocketEndPoint endPoint, StreamListenerOptions options)
     {
         var file = SocketFiles.PathOf(endPoint);
-        var descriptor = Create(Linux.AF_UNIX, endPoint);
+        var descriptor = SocketDescriptors.Create(Linux.AF_UNIX, Linux.SOCK_STREAM, endPoint);
         try
         {
             if (file is not null)
@@ -101,13 +69,13 @@ internal sealed unsafe class ListenSockets
                 SocketFiles.RemoveStale(file);
             }
 
-            BindDescriptor(descriptor, endPoint);
+            SocketDescriptors.Bind(descriptor, endPoint);
             Listen(descriptor, options, endPoint);
             return new ListenSockets([descriptor], endPoint, ownsDescriptors: true, file);
         }
         catch
         {
-            Close([descriptor]);
+            SocketDescriptors.Close([descriptor]);
             throw;
         }
     }
@@ -143,29 +111,11 @@ internal sealed unsafe class ListenSockets
             ?? throw Errno.ToException(Errno.EAFNOSUPPORT, $"Descriptor {descriptor} has neither an IP nor a Unix-domain address.");
         if (endPoint is IPEndPoint && options.NoDelay)
         {
-            SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+            SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
         }
 
         // The socket file of an inherited descriptor is its creator's.
         return new ListenSockets([descriptor], endPoint, ownsDescriptor, socketFile: null);
-    }
-
-    private static int Create(int family, EndPoint endPoint)
-    {
-        var descriptor = Libc.socket(family, Linux.SOCK_STREAM | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
-        return descriptor >= 0 ? descriptor : throw Errno.ToException(Errno.Last, $"No socket could be made for {endPoint}.");
-    }
-
-    private static void BindDescriptor(int descriptor, EndPoint endPoint)
-    {
-        var bytes = SocketAddresses.ToBytes(endPoint);
-        fixed (byte* address = bytes)
-        {
-            if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
-            {
-                throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
-            }
-        }
     }
 
     private static void Listen(int descriptor, StreamListenerOptions options, EndPoint endPoint)
@@ -173,24 +123,7 @@ internal sealed unsafe class ListenSockets
         // Two binds with SO_REUSEADDR may both succeed; the second listen then fails (socket(7)).
         if (Libc.listen(descriptor, options.Backlog) < 0)
         {
-            throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
-        }
-    }
-
-    internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
-    {
-        SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
-        SocketError.AddressNotAvailable => $"Address {endPoint} is not an address of this machine.",
-        SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",
-        _ => $"Address {endPoint} could not be bound ({error}).",
-    });
-
-    private static void SetOption(int descriptor, int level, int option, int value)
-    {
-        if (Libc.setsockopt(descriptor, level, option, &value, sizeof(int)) < 0)
-        {
-            var errno = Errno.Last;
-            throw Errno.ToException(errno, $"Socket option {option} of level {level} could not be set to {value} (errno {errno}).");
+            throw SocketDescriptors.BindException(Errno.ToSocketError(Errno.Last), endPoint);
         }
     }
 
@@ -204,13 +137,5 @@ internal sealed unsafe class ListenSockets
         }
 
         return value;
-    }
-
-    private static void Close(IEnumerable<int> descriptors)
-    {
-        foreach (var descriptor in descriptors)
-        {
-            _ = Libc.close(descriptor);
-        }
     }
 }

@@ -1,0 +1,84 @@
+using System.Buffers;
+using System.Net;
+using Evio.Transport.Native.Sockets;
+
+namespace Evio.Transport.Native.Callbacks;
+
+/// <summary>The sender of a datagram, in callbacks: one object for each socket, which stands for one sender after the other.</summary>
+internal sealed class DatagramConnection(EvioServer server, IDatagramChannel channel, int addressIndex) : Connection, IDatagramHandler
+{
+    private readonly DatagramReply _reply = new(channel.Loop);
+    private EndPoint? _remoteEndPoint;
+    private long _received;
+
+    public override int AddressIndex => addressIndex;
+
+    public override EventLoop Loop => channel.Loop;
+
+    public override EndPoint? LocalEndPoint => channel.LocalEndPoint;
+
+    /// <summary>Made when it is asked for: most handlers only answer, and answers need no object.</summary>
+    public override EndPoint? RemoteEndPoint => _remoteEndPoint ??= channel.GetSender();
+
+    public override IBufferWriter<byte> Output => _reply;
+
+    public override long BytesReceived => Volatile.Read(ref _received);
+
+    public override long BytesSent => channel.BytesSent;
+
+    public override long PendingOutput => _reply.Length;
+
+    internal IDatagramChannel Channel => channel;
+
+    /// <summary>The number of datagrams whose callbacks threw. On the loop.</summary>
+    internal long FailedCallbacks { get; private set; }
+
+    public override bool Wake() => false;
+
+    public override Task SendAsync(ReadOnlyMemory<byte> data) => throw new NotSupportedException(
+        "A UDP peer is no connection that could be sent to later: " +
+        $"what is written in {nameof(Events)}.{nameof(Events.Data)} is the reply to its datagram.");
+
+    public override void ShutdownSend()
+    {
+        // There is no connection whose end a peer could see.
+    }
+
+    public override void Close()
+    {
+        // As for ShutdownSend.
+    }
+
+    int IDatagramHandler.OnDatagram(ReadOnlySpan<byte> datagram, Memory<byte> reply)
+    {
+        _received += datagram.Length;
+        if (server.Events.Data is not { } data)
+        {
+            return 0;
+        }
+
+        _reply.Begin(reply);
+        try
+        {
+            // There is nothing to close or to detach.
+            server.Handle(data(this, datagram));
+            if (_reply.Length > 0)
+            {
+                server.Events.PreWrite?.Invoke(this);
+            }
+
+            return _reply.Length;
+        }
+        catch (Exception)
+        {
+            // See the remarks of Events: it costs the sender its reply. Whoever can send a datagram must not be able to stop the server.
+            FailedCallbacks++;
+            return 0;
+        }
+        finally
+        {
+            _reply.End();
+            _remoteEndPoint = null;
+        }
+    }
+}

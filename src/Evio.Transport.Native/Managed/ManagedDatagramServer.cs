@@ -1,0 +1,154 @@
+using System.Net;
+using System.Net.Sockets;
+using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Sockets;
+
+namespace Evio.Transport.Native.Managed;
+
+/// <summary>
+/// A UDP address of a server on <see cref="System.Net.Sockets"/>: one socket, whose datagrams all go to one loop, the n-th address's to the
+/// n-th in turn.
+/// </summary>
+/// <remarks>
+/// The BCL completes a receive on a thread of the pool, from where the datagram goes to the loop; it reuses what it needs for that, so that
+/// datagrams cost no memory here either.
+/// </remarks>
+internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
+{
+    /// <summary>How many datagrams are handled before the loop's other work gets its turn.</summary>
+    private const int MaxReceivesPerTurn = 32;
+
+    private readonly Socket _socket;
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(DatagramBatch.RoomSize, pinned: true);
+    private readonly byte[] _replyBuffer = GC.AllocateUninitializedArray<byte>(DatagramBatch.RoomSize, pinned: true);
+    private readonly SocketAddress _sender;
+    private readonly IDatagramHandler _handler;
+    private bool _delivering;
+    private bool _closed;
+    private long _bytesSent;
+
+    private ManagedDatagramServer(EvioServer server, Socket socket, int index)
+    {
+        _socket = socket;
+        _sender = new SocketAddress(socket.AddressFamily);
+        Loop = server.Loops[index % server.NumLoops];
+        LocalEndPoint = socket.LocalEndPoint!;
+        _handler = new DatagramConnection(server, this, index);
+    }
+
+    public EventLoop Loop { get; }
+
+    public EndPoint LocalEndPoint { get; }
+
+    public long BytesSent => Volatile.Read(ref _bytesSent);
+
+    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index)
+    {
+        var endPoint = (IPEndPoint)address.EndPoint;
+        var socket = new Socket(endPoint.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
+        try
+        {
+            // So that a send does not wait either.
+            socket.Blocking = false;
+            if (endPoint.AddressFamily == AddressFamily.InterNetworkV6)
+            {
+                socket.DualMode = address.DualMode && endPoint.Address.Equals(IPAddress.IPv6Any);
+            }
+
+            if (address.ReusePort)
+            {
+                // The BCL sets SO_REUSEPORT with it, where there is one.
+                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+            }
+
+            socket.Bind(endPoint);
+            return Task.FromResult<IServerListener>(new ManagedDatagramServer(server, socket, index));
+        }
+        catch (SocketException exception)
+        {
+            socket.Dispose();
+            throw new SocketException((int)exception.SocketErrorCode, $"Address {endPoint} could not be bound: {exception.Message}");
+        }
+    }
+
+    public void Resume() => Loop.TryPost(static server => _ = ((ManagedDatagramServer)server!).ReceiveAsync(), this);
+
+    public Task CloseAsync()
+    {
+        var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var posted = Loop.TryPost(
+            _ =>
+            {
+                Close();
+                closed.SetResult();
+            },
+            null);
+        if (!posted)
+        {
+            // The loop has ended, and calls nobody any more.
+            Close();
+            closed.SetResult();
+        }
+
+        return closed.Task;
+    }
+
+    public EndPoint? GetSender() => _delivering ? LocalEndPoint.Create(_sender) : null;
+
+    /// <summary>Receives and delivers until the socket is closed. All but the receives themselves happens on the loop.</summary>
+    private async Task ReceiveAsync()
+    {
+        for (var receives = 1; !_closed; receives++)
+        {
+            var length = -1;
+            try
+            {
+                length = await _socket.ReceiveFromAsync(_buffer, SocketFlags.None, _sender).ConfigureAwait(false);
+            }
+            catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
+            {
+                // The socket was closed, or the system reports the fate of an earlier reply (ICMP), which concerns no datagram that is
+                // still to come.
+            }
+
+            if (length < 0 || !Loop.IsCurrent || receives % MaxReceivesPerTurn == 0)
+            {
+                await new LoopTurn(Loop);
+            }
+
+            if (length >= 0 && !_closed)
+            {
+                Deliver(length);
+            }
+        }
+    }
+
+    private void Deliver(int length)
+    {
+        _delivering = true;
+        var replyLength = _handler.OnDatagram(_buffer.AsSpan(0, length), _replyBuffer);
+        _delivering = false;
+        if (replyLength > 0)
+        {
+            Reply(_replyBuffer.AsSpan(0, replyLength));
+        }
+    }
+
+    private void Reply(ReadOnlySpan<byte> reply)
+    {
+        try
+        {
+            _bytesSent += _socket.SendTo(reply, SocketFlags.None, _sender);
+        }
+        catch (SocketException)
+        {
+            // No room, or the sender cannot be reached: the reply is lost, as UDP permits.
+        }
+    }
+
+    private void Close()
+    {
+        _closed = true;
+        _socket.Dispose();
+    }
+}

@@ -1,0 +1,31 @@
+using System.Net;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>
+/// A bound UDP socket as its handler sees it: <see cref="DatagramSocket"/>, or its counterpart on <see cref="System.Net.Sockets"/>.
+/// </summary>
+internal interface IDatagramChannel
+{
+    /// <summary>The loop that the datagrams are delivered on.</summary>
+    EventLoop Loop { get; }
+
+    /// <summary>The bound address.</summary>
+    EndPoint LocalEndPoint { get; }
+
+    /// <summary>The number of bytes of replies that the kernel has taken. From any thread.</summary>
+    long BytesSent { get; }
+
+    /// <summary>Who sent the datagram that is being delivered, in a new object. During <see cref="IDatagramHandler.OnDatagram"/>.</summary>
+    EndPoint? GetSender();
+}
+
+/// <summary>Gets the datagrams of an <see cref="IDatagramChannel"/>, one at a time.</summary>
+internal interface IDatagramHandler
+{
+    /// <summary>A datagram has come. On the channel's loop.</summary>
+    /// <param name="datagram">What it carries, which may be nothing; valid during the call.</param>
+    /// <param name="reply">Where a reply may be written: <see cref="DatagramBatch.RoomSize"/> bytes.</param>
+    /// <returns>The length of the reply to the sender; 0 for none.</returns>
+    int OnDatagram(ReadOnlySpan<byte> datagram, Memory<byte> reply);
+}

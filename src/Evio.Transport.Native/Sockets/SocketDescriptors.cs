@@ -1,0 +1,118 @@
+using System.Net;
+using System.Net.Sockets;
+using Evio.Transport.Native.Interop;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>What stream listeners and datagram sockets have in common: descriptors that are made, set up and bound.</summary>
+internal static unsafe class SocketDescriptors
+{
+    /// <summary>Binds one descriptor per loop to an IP address, which they share; the kernel spreads over them what comes in.</summary>
+    /// <param name="endPoint">The address. Of port 0 all get the one that the kernel chose for the first.</param>
+    /// <param name="type"><see cref="Linux.SOCK_STREAM"/> or <see cref="Linux.SOCK_DGRAM"/>.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="dualMode">Whether <see cref="IPAddress.IPv6Any"/> takes IPv4 as well.</param>
+    /// <param name="sharePort">Whether others may bind the same port.</param>
+    /// <param name="onBound">What else is to be done with each before the next is bound.</param>
+    /// <param name="bound">The bound address.</param>
+    /// <exception cref="SocketException">The address is in use, or cannot be bound for another reason.</exception>
+    internal static int[] BindPerLoop(IPEndPoint endPoint, int type, int count, bool dualMode, bool sharePort, Action<int>? onBound, out EndPoint bound)
+    {
+        var descriptors = new List<int>(count);
+        try
+        {
+            bound = endPoint;
+            for (var i = 0; i < count; i++)
+            {
+                var isIPv4 = endPoint.AddressFamily == AddressFamily.InterNetwork;
+                var descriptor = Create(isIPv4 ? Linux.AF_INET : Linux.AF_INET6, type, bound);
+                descriptors.Add(descriptor);
+                if (type == Linux.SOCK_STREAM)
+                {
+                    // Connections of a predecessor that linger in TIME_WAIT are no obstacle. On UDP sockets it would let anybody take the
+                    // port over who sets it as well (socket(7)).
+                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEADDR, 1);
+                }
+
+                if (!isIPv4)
+                {
+                    var onlyIPv6 = !dualMode || !endPoint.Address.Equals(IPAddress.IPv6Any);
+                    SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
+                }
+
+                // The first socket binds (and listens) without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included.
+                // Only then it lets its siblings in: two that are bound and do not listen yet would not see each other.
+                var first = i == 0;
+                if (!first || sharePort)
+                {
+                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
+                }
+
+                Bind(descriptor, bound);
+                onBound?.Invoke(descriptor);
+                if (first)
+                {
+                    if (count > 1 && !sharePort)
+                    {
+                        SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
+                    }
+
+                    bound = SocketAddresses.GetLocal(descriptor) ?? bound;
+                }
+            }
+
+            return [.. descriptors];
+        }
+        catch
+        {
+            Close(descriptors);
+            throw;
+        }
+    }
+
+    /// <summary>Makes a non-blocking socket that child processes do not inherit.</summary>
+    internal static int Create(int family, int type, EndPoint endPoint)
+    {
+        var descriptor = Libc.socket(family, type | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
+        return descriptor >= 0 ? descriptor : throw Errno.ToException(Errno.Last, $"No socket could be made for {endPoint}.");
+    }
+
+    internal static void Bind(int descriptor, EndPoint endPoint)
+    {
+        var bytes = SocketAddresses.ToBytes(endPoint);
+
+        // SOUND: the address is fixed for the duration of the call.
+        fixed (byte* address = bytes)
+        {
+            if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
+            {
+                throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
+            }
+        }
+    }
+
+    internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
+    {
+        SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
+        SocketError.AddressNotAvailable => $"Address {endPoint} is not an address of this machine.",
+        SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",
+        _ => $"Address {endPoint} could not be bound ({error}).",
+    });
+
+    internal static void SetOption(int descriptor, int level, int option, int value)
+    {
+        if (Libc.setsockopt(descriptor, level, option, &value, sizeof(int)) < 0)
+        {
+            var errno = Errno.Last;
+            throw Errno.ToException(errno, $"Socket option {option} of level {level} could not be set to {value} (errno {errno}).");
+        }
+    }
+
+    internal static void Close(IEnumerable<int> descriptors)
+    {
+        foreach (var descriptor in descriptors)
+        {
+            _ = Libc.close(descriptor);
+        }
+    }
+}
