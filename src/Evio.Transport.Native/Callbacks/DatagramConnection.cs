@@ -30,9 +30,6 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
 
     internal IDatagramChannel Channel => channel;
 
-    /// <summary>The number of datagrams whose callbacks threw. On the loop.</summary>
-    internal long FailedCallbacks { get; private set; }
-
     public override bool Wake() => false;
 
     public override Task SendAsync(ReadOnlyMemory<byte> data) => throw new NotSupportedException(
@@ -69,16 +66,28 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
 
             return _reply.Length;
         }
-        catch (Exception)
+        catch (Exception exception)
         {
-            // See the remarks of Events: it costs the sender its reply. Whoever can send a datagram must not be able to stop the server.
-            FailedCallbacks++;
+            Fail(exception);
             return 0;
         }
         finally
         {
             _reply.End();
             _remoteEndPoint = null;
+        }
+    }
+
+    /// <summary>It costs the sender its reply. Whoever can send a datagram must not be able to stop the server.</summary>
+    private void Fail(Exception exception)
+    {
+        try
+        {
+            server.Events.DatagramFailed?.Invoke(this, exception);
+        }
+        catch (Exception failure)
+        {
+            server.Fail(failure);
         }
     }
 }

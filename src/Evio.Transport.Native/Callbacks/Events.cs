@@ -44,7 +44,7 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// <para>
 /// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block: every connection of that loop
 /// waits meanwhile. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
-/// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/> or <see cref="Detached"/> throws stops the server and comes out of
+/// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/>, <see cref="Detached"/> or <see cref="DatagramFailed"/> throws stops the server and comes out of
 /// <see cref="EvioServer.Serve"/>.
 /// </para>
 /// <para>
@@ -56,8 +56,7 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// </para>
 /// <para>
 /// What <see cref="Data"/> or <see cref="PreWrite"/> throws for a datagram, for a reply that is too large among other things, costs the sender the
-/// reply and has no other effect: nobody who can send a datagram is to be able to stop a server. A handler that wants to know of its exceptions
-/// catches them.
+/// reply and is told to <see cref="DatagramFailed"/>. It does not stop the server: nobody who can send a datagram is to be able to do that.
 /// </para>
 /// </remarks>
 public sealed class Events
@@ -96,6 +95,9 @@ public sealed class Events
 
     /// <inheritdoc cref="DataCallback"/>
     public DataCallback? Data { get; set; }
+
+    /// <summary>What <see cref="Data"/> or <see cref="PreWrite"/> threw for a datagram, whose sender the connection stands for.</summary>
+    public Action<Connection, Exception>? DatagramFailed { get; set; }
 
     /// <inheritdoc cref="TickCallback"/>
     /// <remarks>Called on loop 0, first when the server starts.</remarks>

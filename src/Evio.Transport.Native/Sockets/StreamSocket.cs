@@ -17,8 +17,8 @@ namespace Evio.Transport.Native;
 /// receive or send is then refused, and never reaches a descriptor that the kernel has given out again.
 /// </para>
 /// <para>
-/// That is ensured by leases: each call holds one while it is in the kernel, and close(2) waits for the last of them. Closing is a bit in the same
-/// word, after which no lease is granted.
+/// That is ensured by leases: each call holds one while it is in the kernel, the loop holds one until it has forgotten the socket, and close(2) waits
+/// for the last of them. Closing is a bit in the same word, after which no lease is granted.
 /// </para>
 /// </remarks>
 public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
@@ -26,9 +26,9 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
     public const int MaxBuffers = 16;
 
-    // Added to the number of leases, and makes it negative for good. Only Closing leads to the close of the descriptor, by the last lease.
+    // Bits beside the number of leases. Either makes it negative, for good; only under Closing alone the last lease closes the descriptor.
     private const int Closing = int.MinValue;
-    private const int Detached = int.MinValue / 2;
+    private const int Detached = Closing | (1 << 30);
 
     private readonly int _descriptor;
     private readonly SocketAddressBytes _localAddress;
@@ -37,8 +37,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private EndPoint? _localEndPoint;
     private EndPoint? _remoteEndPoint;
     private ulong _token;
-    private int _leases;
-    private int _closeRequested;
+    private int _leases = 1;
+    private int _retired;
 
     /// <param name="loop">The owner, which has counted the connection.</param>
     /// <param name="descriptor">The connection; this object closes it.</param>
@@ -90,7 +90,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     public void Start(IStreamHandler handler)
     {
         ArgumentNullException.ThrowIfNull(handler);
-        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _closeRequested) != 0)
+        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _leases) < 0)
         {
             throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
         }
@@ -328,19 +328,19 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// </remarks>
     public void Close()
     {
-        if (Interlocked.Exchange(ref _closeRequested, 1) != 0)
+        if (Interlocked.Or(ref _leases, Closing) < 0)
         {
             return;
         }
 
         if (Loop.IsCurrent)
         {
-            CloseOnLoop();
+            Retire();
         }
-        else if (!Loop.TryPost(static socket => ((StreamSocket)socket!).CloseOnLoop(), this))
+        else if (!Loop.TryPost(static socket => ((StreamSocket)socket!).Retire(), this))
         {
             // The loop has ended and has closed all that was started; this one never was.
-            CloseOnLoop();
+            Retire();
         }
     }
 
@@ -355,7 +355,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             throw new InvalidOperationException("A socket is detached on its loop.");
         }
 
-        ObjectDisposedException.ThrowIf(Interlocked.Exchange(ref _closeRequested, 1) != 0, this);
+        // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
+        ObjectDisposedException.ThrowIf(Interlocked.Or(ref _leases, Detached) < 0, this);
         if (_token != Polling.Poller.WakeToken)
         {
             Loop.Forget(_token);
@@ -363,9 +364,6 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         Loop.ConnectionRemoved();
-
-        // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
-        _ = Interlocked.Add(ref _leases, Detached);
         SocketOptions.SetBlocking(_descriptor);
         return new Socket(new SafeSocketHandle(_descriptor, ownsHandle: true));
     }
@@ -374,14 +372,17 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
     void IStreamChannel.Apply(in ConnectionOptions options) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, options);
 
-    private void CloseOnLoop()
+    /// <summary>Has the loop forget the socket and end its lease. On the loop, unless the socket was never started.</summary>
+    private void Retire()
     {
+        if (Interlocked.Exchange(ref _retired, 1) != 0)
+        {
+            return;
+        }
+
         Loop.Forget(_token);
         Loop.ConnectionRemoved();
-        if (Interlocked.Add(ref _leases, Closing) == Closing)
-        {
-            _ = Libc.close(_descriptor);
-        }
+        EndLease();
 
         try
         {
@@ -433,15 +434,16 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     {
         try
         {
-            // Not if it was closed by another thread, whose call is yet to run here.
-            if (Volatile.Read(ref _closeRequested) == 0)
+            if (Volatile.Read(ref _leases) >= 0)
             {
                 _handler!.OnLoopStopping();
             }
         }
         finally
         {
-            Close();
+            // Also if another thread has begun to close it: the call that it posts for that may not run any more.
+            _ = Interlocked.Or(ref _leases, Closing);
+            Retire();
         }
     }
 

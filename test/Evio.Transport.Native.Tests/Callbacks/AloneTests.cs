@@ -1,5 +1,4 @@
-using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -192,7 +191,7 @@ public sealed class AloneTests
         await living.ExpectEchoAsync("x");
         using var waiting = Client.NewSocket(server.Addresses[0]);
 
-        using (DescriptorLimit.Exhaust())
+        using (new DescriptorShortage())
         {
             // The kernel establishes it, but nobody can accept it.
             waiting.Connect(server.Addresses[0]);
@@ -207,52 +206,5 @@ public sealed class AloneTests
         await opened.ReachesAsync(2);
         using var next = await site.ConnectAsync();
         await next.ExpectEchoAsync("z");
-    }
-
-    /// <summary>Takes all descriptors that the process may have (getrlimit(2)), until it is disposed.</summary>
-    private sealed class DescriptorLimit : IDisposable
-    {
-        private const int RLIMIT_NOFILE = 7;
-
-        private readonly ResourceLimit _original;
-        private readonly List<SafeFileHandle> _taken = [];
-
-        private DescriptorLimit(ResourceLimit original) => _original = original;
-
-        internal static DescriptorLimit Exhaust()
-        {
-            Assert.Equal(0, getrlimit(RLIMIT_NOFILE, out var original));
-            var exhausted = new DescriptorLimit(original);
-            var highest = Directory.GetFiles("/proc/self/fd").Max(static path => ulong.Parse(Path.GetFileName(path), provider: null));
-            var lowered = original with { Soft = highest + 1 };
-            Assert.Equal(0, setrlimit(RLIMIT_NOFILE, lowered));
-            try
-            {
-                while (true)
-                {
-                    exhausted._taken.Add(File.OpenHandle("/dev/null"));
-                }
-            }
-            catch (IOException)
-            {
-                // EMFILE: the gaps are filled.
-                return exhausted;
-            }
-        }
-
-        public void Dispose()
-        {
-            Assert.Equal(0, setrlimit(RLIMIT_NOFILE, _original));
-            _taken.ForEach(static handle => handle.Dispose());
-        }
-
-        [DllImport("libc")]
-        private static extern int getrlimit(int resource, out ResourceLimit limit);
-
-        [DllImport("libc")]
-        private static extern int setrlimit(int resource, in ResourceLimit limit);
-
-        [StructLayout(LayoutKind.Sequential)]
-        private record struct ResourceLimit(ulong Soft, ulong Hard);
     }
 }

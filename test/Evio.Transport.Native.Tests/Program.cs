@@ -1,0 +1,27 @@
+using Evio.Transport.Native.Tests.Sockets;
+using Xunit.MicrosoftTestingPlatform;
+using Xunit.Runner.InProc.SystemConsole;
+using Xunit.Sdk;
+using Xunit.v3;
+
+// Several tests count the process's descriptors, threads or processor time.
+[assembly: Parallelization(Mode = ParallelMode.None)]
+
+namespace Evio.Transport.Native.Tests;
+
+/// <summary>The entry point that xUnit would generate, plus the mode in which <see cref="OutOfDescriptorsTests"/> starts this executable.</summary>
+internal static class Program
+{
+    internal static async Task<int> Main(string[] args)
+    {
+        if (args is [OutOfDescriptorsEpisode.Argument])
+        {
+            await OutOfDescriptorsEpisode.RunAsync();
+            return 0;
+        }
+
+        return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
+            ? await TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
+            : await ConsoleRunner.Run(args);
+    }
+}

@@ -1,0 +1,102 @@
+using System.Net.Sockets;
+using System.Reflection;
+using System.Text.Json;
+using Evio.Transport.Native.Tests.Support;
+
+namespace Evio.Transport.Native.Tests.Sockets;
+
+/// <summary>
+/// What a server went through while its process had no descriptor left. It takes place in a process of its own, which prints this as JSON.
+/// </summary>
+internal sealed record OutOfDescriptorsEpisode(
+    int Failing, string? Reason, int RecoveredTooEarly, int AcceptedTooEarly, int EchoesMeanwhile, int EchoesAfterwards, int Recovered, double ProcessorSeconds)
+{
+    internal const string Argument = "--out-of-descriptors-episode";
+
+    /// <summary>How many connections wait for a descriptor.</summary>
+    internal const int Waiters = 20;
+
+    /// <summary>How many exchanges the connection that was there before makes.</summary>
+    internal const int Exchanges = 100;
+
+    /// <summary>How long the processor time is measured.</summary>
+    internal static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
+
+    internal static async Task RunAsync()
+    {
+        LoadAssemblies(typeof(OutOfDescriptorsEpisode).Assembly, []);
+        Console.WriteLine(JsonSerializer.Serialize(await RunEpisodeAsync()));
+    }
+
+    /// <summary>Loads everything that the episode may call for the first time, since it has no descriptor to open a file with.</summary>
+    private static void LoadAssemblies(Assembly assembly, HashSet<string> loaded)
+    {
+        foreach (var reference in assembly.GetReferencedAssemblies().Where(reference => loaded.Add(reference.FullName)))
+        {
+            LoadAssemblies(Assembly.Load(reference), loaded);
+        }
+    }
+
+    private static async Task<OutOfDescriptorsEpisode> RunEpisodeAsync()
+    {
+        await using var group = new TestGroup();
+        var failing = 0;
+        var recovered = 0;
+        string? reason = null;
+        var options = new StreamListenerOptions
+        {
+            OnAcceptFailing = (_, exception) =>
+            {
+                reason = exception.SocketErrorCode.ToString();
+                Interlocked.Increment(ref failing);
+            },
+            OnAcceptRecovered = _ => Interlocked.Increment(ref recovered),
+        };
+        await using var server = await new Server { CreateHandler = Echo }.ListenAsync(group, options: options);
+        var (before, _) = server.Open();
+
+        // A client's descriptor comes with the socket, not with the connection.
+        var waiters = Enumerable.Range(0, Waiters).Select(static _ => NewClient()).ToList();
+        int echoesMeanwhile, recoveredTooEarly, acceptedTooEarly;
+        TimeSpan processorTime;
+        using (new DescriptorShortage())
+        {
+            waiters.ForEach(waiter => waiter.Connect(server.EndPoint));
+            Waiting.Until(() => Volatile.Read(ref failing) > 0);
+            echoesMeanwhile = Enumerable.Range(0, Exchanges).Count(_ => Exchange(before));
+            var start = Environment.CpuUsage.TotalTime;
+            Thread.Sleep(Period);
+            processorTime = Environment.CpuUsage.TotalTime - start;
+            recoveredTooEarly = Volatile.Read(ref recovered);
+            acceptedTooEarly = server.AcceptedCount - 1;
+        }
+
+        var echoesAfterwards = waiters.Count(Exchange);
+        waiters.ForEach(static waiter => waiter.Dispose());
+        return new OutOfDescriptorsEpisode(
+            failing, reason, recoveredTooEarly, acceptedTooEarly, echoesMeanwhile, echoesAfterwards, recovered, processorTime.TotalSeconds);
+    }
+
+    private static RecordingHandler Echo(StreamSocket socket) => new(socket)
+    {
+        Ready = static (handler, _) =>
+        {
+            var buffer = new byte[1];
+            while (handler.Socket.Receive(buffer).Count == 1)
+            {
+                handler.Socket.Send(buffer);
+            }
+        },
+    };
+
+    private static Socket NewClient() => new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+    {
+        ReceiveTimeout = (int)Waiting.Limit.TotalMilliseconds,
+    };
+
+    private static bool Exchange(Socket client)
+    {
+        var buffer = new byte[1];
+        return client.Send([42]) == 1 && client.Receive(buffer) == 1 && buffer[0] == 42;
+    }
+}

@@ -1,0 +1,242 @@
+using System.Net.Sockets;
+using Evio.Transport.Native.Tests.Support;
+
+namespace Evio.Transport.Native.Tests.Sockets;
+
+public sealed class UnixListenerTests : IAsyncLifetime
+{
+    private readonly TemporaryDirectory _directory = new();
+    private readonly TestGroup _group = new(loops: 2);
+
+    private string SocketFile => _directory.File("socket");
+
+    private UnixDomainSocketEndPoint EndPoint => new(SocketFile);
+
+    public ValueTask InitializeAsync() => default;
+
+    public async ValueTask DisposeAsync()
+    {
+        await _group.DisposeAsync();
+        _directory.Dispose();
+    }
+
+    [Fact]
+    public async Task A_connection_has_the_path_on_one_side_and_no_name_on_the_other()
+    {
+        await using var server = await Server.StartAsync(_group, EndPoint);
+
+        var (client, handler) = server.Open();
+
+        Assert.Equal(SocketFile, server.EndPoint.ToString());
+        Assert.Equal(SocketFile, handler.Socket.LocalEndPoint!.ToString());
+        Assert.Equal("", Assert.IsType<UnixDomainSocketEndPoint>(handler.Socket.RemoteEndPoint).ToString());
+        Assert.Equal(2, handler.Socket.Send([1, 2]).Count);
+        Assert.Equal(2, client.Receive(new byte[3]));
+    }
+
+    [Fact]
+    public async Task The_file_is_there_while_it_is_listened_on_and_gone_afterwards()
+    {
+        await using var server = await Server.StartAsync(_group, EndPoint);
+        Assert.True(File.Exists(SocketFile));
+
+        await server.Listener.CloseAsync().Within();
+
+        Assert.False(File.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task The_file_is_gone_when_the_group_was_disposed()
+    {
+        await using var group = new TestGroup();
+        await Server.StartAsync(group, EndPoint);
+
+        await group.DisposeAsync();
+
+        Assert.False(File.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task A_listener_whose_directory_is_gone_closes_like_any_other()
+    {
+        var directory = Directory.CreateDirectory(_directory.File("gone"));
+        await using var server = await Server.StartAsync(_group, new UnixDomainSocketEndPoint(_directory.File("gone/socket")));
+        directory.Delete(recursive: true);
+
+        await server.Listener.CloseAsync().Within();
+    }
+
+    [Fact]
+    public async Task A_stale_socket_file_is_replaced()
+    {
+        MakeStaleSocketFile();
+
+        await using var server = await Server.StartAsync(_group, EndPoint);
+
+        server.Open();
+    }
+
+    [Fact]
+    public async Task A_relative_path_is_listened_on_as_it_is()
+    {
+        var relative = Path.GetRelativePath(Environment.CurrentDirectory, SocketFile);
+        await using var server = await Server.StartAsync(_group, new UnixDomainSocketEndPoint(relative));
+
+        Assert.True(File.Exists(SocketFile));
+        server.Open();
+        await server.Listener.CloseAsync().Within();
+        Assert.False(File.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task The_file_of_a_server_that_lives_is_refused_and_left()
+    {
+        await using var other = new TestGroup();
+        await using var server = await Server.StartAsync(other, EndPoint);
+
+        await AssertInUseAsync();
+
+        // Whoever asked whether it lives did not connect: the next connection is this one.
+        var (client, handler) = server.Open();
+        Assert.Equal(1, handler.Socket.Send([1]).Count);
+        Assert.Equal(1, client.Receive(new byte[1]));
+    }
+
+    [Fact]
+    public async Task The_file_of_a_server_whose_backlog_is_full_is_refused_and_left()
+    {
+        using var busy = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        busy.Bind(EndPoint);
+        busy.Listen(1);
+        var waiting = new List<Socket>();
+        try
+        {
+            Waiting.Until(() =>
+            {
+                var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { Blocking = false };
+                waiting.Add(client);
+                try
+                {
+                    client.Connect(EndPoint);
+                    return false;
+                }
+                catch (SocketException exception) when (exception.SocketErrorCode == SocketError.WouldBlock)
+                {
+                    return true;
+                }
+            });
+
+            await AssertInUseAsync();
+
+            Assert.True(File.Exists(SocketFile));
+        }
+        finally
+        {
+            waiting.ForEach(static socket => socket.Dispose());
+        }
+    }
+
+    [Fact]
+    public async Task The_file_of_a_datagram_socket_is_refused_and_left()
+    {
+        using var datagrams = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
+        datagrams.Bind(EndPoint);
+
+        await AssertInUseAsync();
+
+        Assert.True(File.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task A_regular_file_is_refused_and_left()
+    {
+        await File.WriteAllTextAsync(SocketFile, "precious", CancellationToken.None);
+
+        await AssertInUseAsync();
+
+        Assert.Equal("precious", await File.ReadAllTextAsync(SocketFile, CancellationToken.None));
+    }
+
+    [Fact]
+    public async Task A_directory_is_refused_and_left()
+    {
+        Directory.CreateDirectory(SocketFile);
+
+        await AssertInUseAsync();
+
+        Assert.True(Directory.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task A_symbolic_link_to_a_stale_socket_file_is_refused_and_left()
+    {
+        MakeStaleSocketFile();
+        var link = _directory.File("link");
+        File.CreateSymbolicLink(link, SocketFile);
+
+        await AssertInUseAsync(new UnixDomainSocketEndPoint(link));
+
+        Assert.NotNull(new FileInfo(link).LinkTarget);
+        Assert.True(File.Exists(SocketFile));
+    }
+
+    [Fact]
+    public async Task A_directory_that_does_not_exist_is_refused()
+    {
+        var exception = await Assert.ThrowsAsync<SocketException>(
+            () => _group.ListenAsync(new UnixDomainSocketEndPoint(_directory.File("missing/socket")), static _ => { }));
+
+        Assert.Equal(SocketError.AddressNotAvailable, exception.SocketErrorCode);
+    }
+
+    [Fact]
+    public async Task An_abstract_address_works_without_a_file()
+    {
+        var endPoint = new UnixDomainSocketEndPoint($"\0evio-{Guid.NewGuid():N}");
+        await using (var server = await Server.StartAsync(_group, endPoint))
+        {
+            Assert.Equal(endPoint.ToString(), server.EndPoint.ToString());
+            server.Open();
+            await AssertInUseAsync(endPoint);
+        }
+
+        await using var next = await Server.StartAsync(_group, endPoint);
+        next.Open();
+    }
+
+    [Fact]
+    public async Task Closing_accepts_the_backlog_first()
+    {
+        await using var server = await Server.StartAsync(_group, EndPoint);
+        server.Listener.Pause();
+        await _group.SettleAsync();
+        for (var i = 0; i < 10; i++)
+        {
+            server.Connect();
+        }
+
+        await server.Listener.CloseAsync().Within();
+
+        Assert.Equal(10, server.AcceptedCount);
+    }
+
+    private void MakeStaleSocketFile()
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        var elsewhere = _directory.File("elsewhere");
+        socket.Bind(new UnixDomainSocketEndPoint(elsewhere));
+        socket.Listen();
+
+        // The BCL removes the file under the name it knows.
+        File.Move(elsewhere, SocketFile);
+        socket.Dispose();
+        Assert.True(File.Exists(SocketFile));
+    }
+
+    private async Task AssertInUseAsync(UnixDomainSocketEndPoint? endPoint = null)
+    {
+        var exception = await Assert.ThrowsAsync<SocketException>(() => _group.ListenAsync(endPoint ?? EndPoint, static _ => { }));
+
+        Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
+    }
+}

@@ -1,0 +1,70 @@
+using System.Globalization;
+
+namespace Evio.Transport.Native.Tests.Support;
+
+/// <summary>What the kernel says of this process.</summary>
+internal static class ProcessState
+{
+    /// <summary>The open descriptors and what they are, the one that reads the list excepted.</summary>
+    internal static Dictionary<int, string> Descriptors()
+    {
+        var descriptors = new Dictionary<int, string>();
+        foreach (var entry in new DirectoryInfo("/proc/self/fd").EnumerateFileSystemInfos())
+        {
+            // The entry of the enumeration itself is gone when it is asked for.
+            if (entry.LinkTarget is { } target && !target.EndsWith("/fd", StringComparison.Ordinal))
+            {
+                descriptors[int.Parse(entry.Name, CultureInfo.InvariantCulture)] = target;
+            }
+        }
+
+        return descriptors;
+    }
+
+    /// <summary>The sockets, pollers and wake-ups among them.</summary>
+    internal static int SocketsAndPollers() => Descriptors().Values.Count(static target =>
+        target.StartsWith("socket:", StringComparison.Ordinal)
+        || target is "anon_inode:[eventpoll]" or "anon_inode:[eventfd]");
+
+    /// <summary>The threads whose name begins so. The kernel keeps 15 characters.</summary>
+    internal static int Threads(string namePrefix) => Tasks(namePrefix).Count();
+
+    private static IEnumerable<string> Tasks(string namePrefix) => Directory.EnumerateDirectories("/proc/self/task").Where(task =>
+    {
+        try
+        {
+            return File.ReadAllText($"{task}/comm").StartsWith(namePrefix, StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            // It ended meanwhile.
+            return false;
+        }
+    });
+
+    /// <summary>An eventfd's counter: as its loop never reads it, the number of wake-ups written.</summary>
+    internal static ulong EventCounter(int descriptor)
+    {
+        const string Key = "eventfd-count:";
+        var line = File.ReadLines($"/proc/self/fdinfo/{descriptor}").Single(static line => line.StartsWith(Key, StringComparison.Ordinal));
+        return ulong.Parse(line.AsSpan(Key.Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>
+    /// The processor time that some threads use while nothing is asked of them. This is the one thing that is measured by letting time pass.
+    /// Not the process's time: the compiler's threads are busy when they like.
+    /// </summary>
+    internal static TimeSpan ProcessorTimeDuring(TimeSpan period, string threadNamePrefix)
+    {
+        var before = ProcessorTime(threadNamePrefix);
+        Thread.Sleep(period);
+        return ProcessorTime(threadNamePrefix) - before;
+    }
+
+    private static TimeSpan ProcessorTime(string threadNamePrefix)
+    {
+        // The first field of schedstat: "time spent on the cpu (in nanoseconds)".
+        var nanoseconds = Tasks(threadNamePrefix).Sum(static task => long.Parse(File.ReadAllText($"{task}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture));
+        return TimeSpan.FromMicroseconds(nanoseconds / 1000.0);
+    }
+}
