@@ -36,7 +36,10 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     /// <summary>The bound address, with the port that the kernel chose.</summary>
     public EndPoint LocalEndPoint => _sockets.EndPoint;
 
-    /// <summary>Stops taking connections from the backlog, where they wait meanwhile. Without effect when it is paused.</summary>
+    /// <summary>
+    /// Stops taking connections from the backlog, where they wait meanwhile: on each loop when it comes to it, not when this returns. Without effect
+    /// when it is paused.
+    /// </summary>
     public void Pause() => Post(static socket => ((ListenSocket)socket!).Pause());
 
     /// <summary>Goes on after <see cref="Pause"/>.</summary>

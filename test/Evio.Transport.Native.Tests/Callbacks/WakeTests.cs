@@ -94,6 +94,7 @@ public sealed class WakeTests
         var refused = new TaskCompletionSource<Task>(TaskCreationOptions.RunContinuationsAsynchronously);
         await site.StartAsync(new Events
         {
+            CloseTimeout = Site.Limit,
             Opened = (connection, ref _) =>
             {
                 // More than the kernel takes, so that the connection does not end at once.

@@ -34,6 +34,7 @@ public sealed class ListenerLifeTests
         server.Listener.Resume();
         server.Listener.Pause();
         server.Listener.Pause();
+        await group.SettleAsync();
         server.Connect();
         await group.SettleAsync();
         Assert.Equal(0, server.AcceptedCount);

@@ -1,12 +1,12 @@
 namespace Evio.Transport.Native.Tests.Support;
 
 /// <summary>Leaves the process no free descriptor until it is disposed. Nothing that needs one works meanwhile, so no other test may run beside it.</summary>
-internal sealed unsafe class DescriptorShortage : IDisposable
+internal sealed class DescriptorShortage : IDisposable
 {
     private readonly List<int> _taken = new(4096);
     private readonly TestLibc.ResourceLimit _limit;
 
-    internal DescriptorShortage()
+    internal unsafe DescriptorShortage()
     {
         TestLibc.ResourceLimit limit;
         _ = TestLibc.getrlimit(TestLibc.RLIMIT_NOFILE, &limit);
@@ -21,7 +21,19 @@ internal sealed unsafe class DescriptorShortage : IDisposable
         }
     }
 
-    public void Dispose()
+    /// <summary>
+    /// Has the thread pool make more threads than it will want: starting one takes descriptors, and the runtime ends the process if there are none.
+    /// </summary>
+    internal static async Task MakeThreadsAsync()
+    {
+        const int Threads = 16;
+        ThreadPool.GetMinThreads(out var workers, out var ports);
+        Assert.True(ThreadPool.SetMinThreads(Math.Max(workers, Threads), ports));
+        using var all = new Barrier(Threads);
+        await Task.WhenAll(Enumerable.Range(0, Threads).Select(_ => Task.Run(() => all.SignalAndWait(TimeSpan.FromSeconds(30)))));
+    }
+
+    public unsafe void Dispose()
     {
         var limit = _limit;
         _ = TestLibc.setrlimit(TestLibc.RLIMIT_NOFILE, &limit);
