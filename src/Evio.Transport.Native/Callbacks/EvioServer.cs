@@ -155,8 +155,20 @@ public sealed class EvioServer : IAsyncDisposable
     private async Task<IServerListener> ListenStreamAsync(ListenAddress address, int index) =>
         await _group.ListenAsync(
             address.EndPoint,
-            socket => LoopOf(socket.Loop).Open(socket, index),
+            socket => Open(socket, index),
             new StreamListenerOptions { SharePort = address.ReusePort, DualMode = address.DualMode, StartPaused = true }).ConfigureAwait(false);
+
+    private void Open(StreamSocket socket, int index)
+    {
+        if (Volatile.Read(ref _stopping) != 0)
+        {
+            // Of the backlog, which the listener accepts when it closes. Nobody serves it any more, or ever did.
+            socket.Close();
+            return;
+        }
+
+        _ = LoopOf(socket.Loop).Open(socket, index);
+    }
 
     private async Task BeginAsync()
     {
@@ -207,25 +219,19 @@ public sealed class EvioServer : IAsyncDisposable
 
     private async Task StopCoreAsync(TimeSpan deadline)
     {
-        try
+        // Each step whatever came of the one before: no thread and no descriptor is left behind a failure.
+        await AttemptAsync(() => Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync()))).ConfigureAwait(false);
+        await AttemptAsync(() => Task.WhenAll(_loops.Select(loop =>
         {
-            await Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync())).ConfigureAwait(false);
-            await Task.WhenAll(_loops.Select(loop =>
+            var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            if (!loop.Loop.TryPost(_ => loop.Stop(deadline, emptied), null))
             {
-                var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                if (!loop.Loop.TryPost(_ => loop.Stop(deadline, emptied), null))
-                {
-                    emptied.SetResult();
-                }
+                emptied.SetResult();
+            }
 
-                return emptied.Task;
-            })).ConfigureAwait(false);
-            await _group.DisposeAsync().ConfigureAwait(false);
-        }
-        catch (Exception exception)
-        {
-            _ = Interlocked.CompareExchange(ref _failure, exception, null);
-        }
+            return emptied.Task;
+        }))).ConfigureAwait(false);
+        await AttemptAsync(() => _group.DisposeAsync().AsTask()).ConfigureAwait(false);
 
         if (_failure is { } failure)
         {
@@ -234,6 +240,18 @@ public sealed class EvioServer : IAsyncDisposable
         else
         {
             _completion.SetResult();
+        }
+    }
+
+    private async Task AttemptAsync(Func<Task> step)
+    {
+        try
+        {
+            await step().ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            _ = Interlocked.CompareExchange(ref _failure, exception, null);
         }
     }
 }

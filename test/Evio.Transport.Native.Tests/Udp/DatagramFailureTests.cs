@@ -12,8 +12,9 @@ public class DatagramFailureTests
 
     [Theory]
     [MemberData(nameof(Schemes))]
-    public async Task AnExceptionCostsOneReply(string scheme)
+    public async Task AnExceptionCostsOneReplyAndIsToldToDatagramFailed(string scheme)
     {
+        var failures = new System.Collections.Concurrent.ConcurrentQueue<(System.Net.EndPoint? Sender, Exception Exception)>();
         await using var server = await StartAsync(scheme, new Events
         {
             Data = static (connection, input) =>
@@ -28,6 +29,7 @@ public class DatagramFailureTests
                     throw new InvalidTimeZoneException();
                 }
             },
+            DatagramFailed = (connection, exception) => failures.Enqueue((connection.RemoteEndPoint, exception)),
         });
         using var peer = new UdpPeer(server.Addresses[0]);
 
@@ -36,6 +38,27 @@ public class DatagramFailureTests
 
         Assert.Equal("fine", await peer.AskAsync("fine"));
         Assert.False(server.Completion.IsCompleted);
+        Assert.Equal(2, failures.Count);
+        Assert.All(failures, static failure =>
+        {
+            Assert.NotNull(failure.Sender);
+            Assert.IsType<InvalidTimeZoneException>(failure.Exception);
+        });
+    }
+
+    [Fact]
+    public async Task WhatDatagramFailedThrowsStopsTheServer()
+    {
+        await using var server = await StartAsync("udp", new Events
+        {
+            Data = static (_, _) => throw new InvalidTimeZoneException(),
+            DatagramFailed = static (_, _) => throw new NotFiniteNumberException(),
+        });
+        using var peer = new UdpPeer(server.Addresses[0]);
+
+        peer.Send("x");
+
+        await Assert.ThrowsAsync<NotFiniteNumberException>(() => server.Completion.WaitAsync(UdpPeer.Limit, TestContext.Current.CancellationToken));
     }
 
     [Theory]
