@@ -21,6 +21,7 @@ public sealed class EvioServer : IAsyncDisposable
     private readonly List<IServerListener> _listeners = [];
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _stopping;
+    private volatile bool _serving;
     private Exception? _failure;
 
     private EvioServer(Events events, EventLoopGroup group)
@@ -160,9 +161,9 @@ public sealed class EvioServer : IAsyncDisposable
 
     private void Open(StreamSocket socket, int index)
     {
-        if (Volatile.Read(ref _stopping) != 0)
+        if (!_serving)
         {
-            // Of the backlog, which the listener accepts when it closes. Nobody serves it any more, or ever did.
+            // Of the backlog, which a listener accepts when it closes: Serving refused to serve.
             socket.Close();
             return;
         }
@@ -197,6 +198,7 @@ public sealed class EvioServer : IAsyncDisposable
             return;
         }
 
+        _serving = true;
         foreach (var listener in _listeners)
         {
             listener.Resume();
