@@ -26,6 +26,14 @@ internal static class ProcessState
         target.StartsWith("socket:", StringComparison.Ordinal)
         || target is "anon_inode:[eventpoll]" or "anon_inode:[eventfd]");
 
+    /// <summary>The same, after those that earlier tests have left to the finalizer are gone.</summary>
+    internal static int SettledSocketsAndPollers()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        return SocketsAndPollers();
+    }
+
     /// <summary>The threads whose name begins so. The kernel keeps 15 characters.</summary>
     internal static int Threads(string namePrefix) => Tasks(namePrefix).Count();
 
