@@ -48,7 +48,15 @@ public sealed class EventLoop
     public bool TryPost(Action<object?> callback, object? state)
     {
         ArgumentNullException.ThrowIfNull(callback);
-        if (!_work.TryEnqueue(new WorkItem(callback, state), out var mustWake))
+        return TryPost(callback, state, isOwn: false);
+    }
+
+    /// <summary>Has the loop make a call of the reactor's own, which it also takes while it ends: a close, a connection that is handed over.</summary>
+    internal bool TryPostOwn(Action<object?> callback, object? state) => TryPost(callback, state, isOwn: true);
+
+    private bool TryPost(Action<object?> callback, object? state, bool isOwn)
+    {
+        if (!_work.TryEnqueue(new WorkItem(callback, state), out var mustWake, isOwn))
         {
             return false;
         }
@@ -276,6 +284,8 @@ public sealed class EventLoop
     {
         try
         {
+            _work.BeginEnd();
+
             // Closing one target may post work, and work (a connection that is being handed over) may bring another target. The queue is closed last,
             // so that until then others' calls still run here, and not beside this.
             do

@@ -24,18 +24,20 @@ internal sealed class WorkQueue
     private List<WorkItem> _incoming = [];
     private List<WorkItem> _running = [];
     private bool _awake = true;
+    private bool _ending;
     private bool _closed;
 
     /// <summary>Adds an item, from any thread.</summary>
     /// <param name="item">What to do.</param>
     /// <param name="mustWake">Whether the caller now has to wake the loop: true for one of all callers per blocked wait.</param>
-    /// <returns>False when the queue is closed; the item will not run.</returns>
-    internal bool TryEnqueue(WorkItem item, out bool mustWake)
+    /// <param name="isOwn">Whether the reactor itself asks for it; such items are taken until <see cref="TryClose"/>.</param>
+    /// <returns>False when the queue is closed, or ending and the item is not the reactor's own; it will not run.</returns>
+    internal bool TryEnqueue(WorkItem item, out bool mustWake, bool isOwn = false)
     {
         lock (_lock)
         {
             mustWake = false;
-            if (_closed)
+            if (_closed || (_ending && !isOwn))
             {
                 return false;
             }
@@ -80,6 +82,17 @@ internal sealed class WorkQueue
         {
             (_incoming, _running) = (_running, _incoming);
             return _running;
+        }
+    }
+
+    /// <summary>
+    /// Refuses the application's items from now on. Those that it posts again and again would otherwise keep the queue from ever being empty.
+    /// </summary>
+    internal void BeginEnd()
+    {
+        lock (_lock)
+        {
+            _ending = true;
         }
     }
 

@@ -204,7 +204,7 @@ internal sealed class ManagedListener : IServerListener
         }
 
         Interlocked.Increment(ref _active);
-        if (!owner.TryPost(
+        if (!owner.TryPostOwn(
                 static state =>
                 {
                     var (listener, socket) = ((ManagedListener, ManagedStreamSocket))state!;

@@ -22,7 +22,17 @@ internal sealed class SignalPoller : Poller
 
     internal override (ulong Token, ReadyEvents Events) GetEvent(int index) => throw new NotSupportedException();
 
-    internal override void Wake() => _ = _signal.Set();
+    internal override void Wake()
+    {
+        try
+        {
+            _ = _signal.Set();
+        }
+        catch (ObjectDisposedException)
+        {
+            // The loop has ended meanwhile.
+        }
+    }
 
     public override void Dispose() => _signal.Dispose();
 }

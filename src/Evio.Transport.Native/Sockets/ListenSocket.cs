@@ -88,6 +88,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             _backOff?.Cancel();
             if (_watched)
             {
+                _watched = false;
                 loop.Unwatch(descriptor);
             }
 

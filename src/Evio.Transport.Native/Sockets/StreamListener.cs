@@ -96,7 +96,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
 
         Interlocked.Increment(ref _active);
         var handOver = (this, socket);
-        if (!owner.TryPost(static state =>
+        if (!owner.TryPostOwn(static state =>
             {
                 var (listener, socket) = ((StreamListener, StreamSocket))state!;
                 listener.Deliver(socket);
@@ -150,7 +150,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         foreach (var socket in _listening)
         {
             // A loop that has ended has closed its listening socket.
-            _ = socket.Loop.TryPost(callback, socket);
+            _ = socket.Loop.TryPostOwn(callback, socket);
         }
     }
 }

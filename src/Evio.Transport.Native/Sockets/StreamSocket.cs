@@ -337,7 +337,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         {
             Retire();
         }
-        else if (!Loop.TryPost(static socket => ((StreamSocket)socket!).Retire(), this))
+        else if (!Loop.TryPostOwn(static socket => ((StreamSocket)socket!).Retire(), this))
         {
             // The loop has ended and has closed all that was started; this one never was.
             Retire();
@@ -356,7 +356,16 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
-        ObjectDisposedException.ThrowIf(Interlocked.Or(ref _leases, Detached) < 0, this);
+        int leases;
+        do
+        {
+            leases = Volatile.Read(ref _leases);
+
+            // Nothing is changed then: with both bits set, the last lease would not close the descriptor.
+            ObjectDisposedException.ThrowIf(leases < 0, this);
+        }
+        while (Interlocked.CompareExchange(ref _leases, leases | Detached, leases) != leases);
+
         if (_token != Polling.Poller.WakeToken)
         {
             Loop.Forget(_token);

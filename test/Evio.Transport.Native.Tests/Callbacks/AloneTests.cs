@@ -38,7 +38,12 @@ public sealed class AloneTests
 
         await RunAsync(scheme);
 
-        Assert.Equal(before, OpenDescriptors());
+        // Those of earlier tests may go meanwhile. Sockets have names of their own, pollers can only be counted.
+        var after = OpenDescriptors();
+        Assert.Empty(after.Where(IsSocket).Except(before));
+        Assert.True(after.Count(static target => !IsSocket(target)) <= before.Count(static target => !IsSocket(target)));
+
+        static bool IsSocket(string target) => target.StartsWith("socket:", StringComparison.Ordinal);
 
         // Sockets, and what pollers are made of.
         static IEnumerable<string> OpenDescriptors() =>

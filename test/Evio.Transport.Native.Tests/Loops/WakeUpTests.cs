@@ -203,6 +203,20 @@ public sealed class WakeUpTests
     }
 
     [Fact]
+    public async Task A_call_that_posts_itself_until_it_is_refused_lets_its_loop_end()
+    {
+        var group = new TestGroup();
+        var refused = false;
+        Again(null);
+
+        await group.DisposeAsync();
+
+        Assert.True(refused);
+
+        void Again(object? state) => refused = !group.Loops[0].TryPost(Again, null);
+    }
+
+    [Fact]
     public async Task What_a_call_throws_is_reported_and_the_loop_goes_on()
     {
         await using var group = new TestGroup();

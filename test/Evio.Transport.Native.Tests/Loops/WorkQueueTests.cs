@@ -79,16 +79,35 @@ public sealed class WorkQueueTests
     }
 
     [Fact]
-    public void A_queue_closes_only_when_it_is_empty_and_then_refuses_everything()
+    public void A_queue_is_closed_only_when_it_is_empty()
     {
-        Enqueue(2);
-
+        Enqueue(1);
         Assert.False(_queue.TryClose());
-        Assert.Equal(2, _queue.Take().Count);
+        Enqueue(1);
+        _queue.Take().Clear();
+
+        Assert.True(_queue.TryClose());
+    }
+
+    [Fact]
+    public void A_closed_queue_refuses_every_item()
+    {
         Assert.True(_queue.TryClose());
 
-        Assert.False(_queue.TryEnqueue(Item(3), out var mustWake));
+        Assert.False(_queue.TryEnqueue(Item(1), out var mustWake));
         Assert.False(mustWake);
+        Assert.Empty(_queue.Take());
+    }
+
+    [Fact]
+    public void A_queue_that_ends_takes_only_the_reactors_own_items()
+    {
+        Enqueue(1);
+        _queue.BeginEnd();
+
+        Assert.False(_queue.TryEnqueue(Item(1), out _));
+        Assert.True(_queue.TryEnqueue(Item(1), out _, isOwn: true));
+        Assert.Equal(2, _queue.Take().Count);
     }
 
     [Fact]

@@ -295,6 +295,39 @@ public abstract class PollerContract : IDisposable
         Poller.Dispose();
     }
 
+    [Fact]
+    public void A_wake_up_that_comes_after_the_end_has_no_effect_on_anybody()
+    {
+        Poller.Dispose();
+        using var next = new SocketPairs();
+
+        Poller.Wake();
+
+        next.AssertUntouched();
+    }
+
+    [Fact]
+    public void Wake_ups_may_race_with_the_end()
+    {
+        for (var round = 0; round < 200; round++)
+        {
+            using var poller = CreatePoller();
+
+            Waiting.InParallel(3, i =>
+            {
+                for (var n = 0; n < 10; n++)
+                {
+                    poller.Wake();
+                }
+
+                if (i == 0)
+                {
+                    poller.Dispose();
+                }
+            });
+        }
+    }
+
     public void Dispose()
     {
         _sockets.ForEach(static socket => socket.Dispose());

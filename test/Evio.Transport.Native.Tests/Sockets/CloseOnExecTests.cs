@@ -16,7 +16,7 @@ public sealed class CloseOnExecTests
         tcp.Open();
         unix.Open();
 
-        var startInfo = new ProcessStartInfo("/bin/sh", ["-c", "ls -l /proc/self/fd"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var startInfo = new ProcessStartInfo("/bin/sh", ["-c", "ls -l /proc/self/fd"]) { RedirectStandardOutput = true };
         using var child = Process.Start(startInfo)!;
         var listing = await child.StandardOutput.ReadToEndAsync(CancellationToken.None).Within();
         await child.WaitForExitAsync(CancellationToken.None).Within();

@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using System.Net.Sockets;
-using System.Runtime.CompilerServices;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Sockets;
@@ -154,73 +153,5 @@ public sealed class DescriptorReuseTests
         }
 
         await Task.WhenAll(senders).Within();
-    }
-
-    [Fact]
-    public async Task A_wake_up_that_comes_late_never_reaches_a_reused_descriptor()
-    {
-        const int Producers = 4;
-        const int Rounds = 100;
-        for (var round = 0; round < Rounds; round++)
-        {
-            var group = new TestGroup();
-            var loop = group.Loops[0];
-
-            // A loop that wakes by itself as well: it may have made a call, and have ended, before the wake-up for that call is written.
-            await group.RunAsync(() => Renew(loop));
-            using var posting = new CountdownEvent(Producers);
-            var producers = Waiting.OnThread(() => Waiting.InParallel(Producers, _ =>
-            {
-                posting.Signal();
-                var ran = new StrongBox<bool>();
-                while (loop.TryPost(static ran => Volatile.Write(ref ((StrongBox<bool>)ran!).Value, true), ran))
-                {
-                    while (!Volatile.Read(ref ran.Value))
-                    {
-                        Thread.Yield();
-                    }
-
-                    ran.Value = false;
-                }
-            }));
-            Assert.True(posting.Wait(Waiting.Limit, CancellationToken.None));
-
-            await group.DisposeAsync();
-            using var next = new SocketPairs();
-            await producers.Within();
-
-            next.AssertUntouched();
-        }
-
-        static void Renew(object? loop) => ((EventLoop)loop!).Schedule(TimeSpan.Zero, Renew, loop);
-    }
-
-    /// <summary>Takes the lowest free descriptors, those closed last among them.</summary>
-    private sealed unsafe class SocketPairs : IDisposable
-    {
-        private readonly List<int> _descriptors = [];
-
-        internal SocketPairs()
-        {
-            var pair = stackalloc int[2];
-            for (var i = 0; i < 8; i++)
-            {
-                Assert.Equal(0, TestLibc.socketpair(TestLibc.AF_UNIX, TestLibc.SOCK_STREAM | TestLibc.SOCK_NONBLOCK | TestLibc.SOCK_CLOEXEC, 0, pair));
-                _descriptors.Add(pair[0]);
-                _descriptors.Add(pair[1]);
-            }
-        }
-
-        internal void AssertUntouched()
-        {
-            foreach (var descriptor in _descriptors)
-            {
-                byte foreign;
-                var count = TestLibc.read(descriptor, &foreign, 1);
-                Assert.True(count < 0, "A byte that was meant for a closed descriptor reached the next one with its number.");
-            }
-        }
-
-        public void Dispose() => _descriptors.ForEach(static descriptor => _ = TestLibc.close(descriptor));
     }
 }

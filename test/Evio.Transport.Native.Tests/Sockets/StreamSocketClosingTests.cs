@@ -227,6 +227,24 @@ public sealed class StreamSocketClosingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_socket_that_is_being_closed_is_not_detached_and_is_closed_all_the_same()
+    {
+        await using var server = await Server.StartAsync(_group);
+        var (client, handler) = server.Open();
+
+        using (var busy = _group.KeepBusy())
+        {
+            var detaching = _group.Loops[0].TryPost(_ => handler.Socket.Detach(), null);
+            Assert.True(detaching);
+            handler.Socket.Close();
+        }
+
+        Assert.IsType<ObjectDisposedException>(_group.NextUnhandled());
+        await handler.Closed;
+        Assert.Equal(0, client.Receive(new byte[1]));
+    }
+
+    [Fact]
     public async Task A_handle_of_a_closed_socket_is_refused()
     {
         await using var server = await Server.StartAsync(_group);
