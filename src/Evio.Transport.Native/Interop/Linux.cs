@@ -4,7 +4,6 @@ namespace Evio.Transport.Native.Interop;
 internal static class Linux
 {
     // socket(2), accept4(2)
-    internal const int AF_UNSPEC = 0;
     internal const int AF_UNIX = 1;
     internal const int AF_INET = 2;
     internal const int AF_INET6 = 10;
