@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native;
@@ -19,6 +20,7 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
 {
     private readonly EvioTransportOptions _options;
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
+    private readonly IMeterFactory? _meterFactory;
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private EventLoopGroup? _group;
@@ -32,9 +34,15 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
     /// Makes the pools of the connections' buffers, one per loop and listener; without it <see cref="MemoryPool{T}.Shared"/> is used. Kestrel
     /// registers one.
     /// </param>
+    /// <param name="meterFactory">
+    /// Makes the meter <see cref="EventLoopGroup.MeterName"/> of the loops; without it they have one of their own. Hosts register one.
+    /// </param>
     /// <exception cref="OptionsValidationException">An option has a value out of its range.</exception>
     public EvioTransportFactory(
-        IOptions<EvioTransportOptions> options, ILoggerFactory? loggerFactory = null, IMemoryPoolFactory<byte>? memoryPoolFactory = null)
+        IOptions<EvioTransportOptions> options,
+        ILoggerFactory? loggerFactory = null,
+        IMemoryPoolFactory<byte>? memoryPoolFactory = null,
+        IMeterFactory? meterFactory = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         _options = options.Value;
@@ -46,6 +54,7 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
 
         _logger = (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger(Log.Category);
         _memoryPoolFactory = memoryPoolFactory;
+        _meterFactory = meterFactory;
     }
 
     /// <summary>The event loops, with their numbers of connections; empty until the first end point is bound.</summary>
@@ -134,6 +143,7 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
                 {
                     LoopCount = _options.LoopCount,
                     LoadBalance = _options.LoadBalance,
+                    MeterFactory = _meterFactory,
                     OnUnhandledException = (loop, exception) => Log.LoopException(_logger, loop.Index, exception),
                 });
                 Log.LoopsStarted(_logger, _group.Loops.Count, _options.LoadBalance, _options.Scheduling);

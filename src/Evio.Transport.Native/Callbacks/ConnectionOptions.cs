@@ -37,4 +37,25 @@ public struct ConnectionOptions
 
     /// <summary>The size of the kernel's send buffer (<c>SO_SNDBUF</c>, socket(7)), in bytes. Zero, the default, leaves it to the kernel.</summary>
     public int SendBufferSize { get; set; }
+
+    /// <exception cref="ArgumentException">An option is out of its range; the message names it.</exception>
+    internal readonly void Validate()
+    {
+        Require(TcpKeepAlive >= TimeSpan.Zero, nameof(TcpKeepAlive), TcpKeepAlive);
+        Require(TcpKeepAliveInterval >= TimeSpan.Zero, nameof(TcpKeepAliveInterval), TcpKeepAliveInterval);
+        Require(TcpKeepAliveCount is >= 0 and <= 127, nameof(TcpKeepAliveCount), TcpKeepAliveCount);
+        Require(IdleTimeout >= TimeSpan.Zero, nameof(IdleTimeout), IdleTimeout);
+        Require(HighWaterMark >= 1, nameof(HighWaterMark), HighWaterMark);
+        Require(LowWaterMark >= 1 && LowWaterMark <= HighWaterMark, nameof(LowWaterMark), LowWaterMark);
+        Require(ReceiveBufferSize >= 0, nameof(ReceiveBufferSize), ReceiveBufferSize);
+        Require(SendBufferSize >= 0, nameof(SendBufferSize), SendBufferSize);
+
+        static void Require(bool holds, string option, object value)
+        {
+            if (!holds)
+            {
+                throw new ArgumentException($"{nameof(ConnectionOptions)}.{option} is {value}, which is out of its range.");
+            }
+        }
+    }
 }

@@ -23,7 +23,7 @@ internal sealed class DatagramServer : IServerListener
 
     public EndPoint LocalEndPoint { get; }
 
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index)
+    internal static Task<IServerListener> BindAsync(EvioServer server, EvioAddress address, int index)
     {
         var descriptors = SocketDescriptors.BindPerLoop(
             (IPEndPoint)address.EndPoint, Linux.SOCK_DGRAM, server.NumLoops, address.DualMode, address.ReusePort, onBound: null, out var bound);

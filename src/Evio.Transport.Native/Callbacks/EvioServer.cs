@@ -19,6 +19,7 @@ public sealed class EvioServer : IAsyncDisposable
     private readonly EventLoopGroup _group;
     private readonly ServerLoop[] _loops;
     private readonly List<IServerListener> _listeners = [];
+    private readonly CancellationTokenSource _stoppingToken = new();
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _stopping;
     private volatile bool _serving;
@@ -77,7 +78,7 @@ public sealed class EvioServer : IAsyncDisposable
             throw new ArgumentException($"{nameof(Events)}.{nameof(events.CloseTimeout)} is {events.CloseTimeout}; it must not be negative.", nameof(events));
         }
 
-        var parsed = addresses.Select(ListenAddress.Parse).ToArray();
+        var parsed = addresses.Select(EvioAddress.Parse).ToArray();
         var managed = !EventLoopGroup.IsSupported || (parsed.Length > 0 && parsed.All(static address => address.Managed));
         EvioServer? server = null;
         var group = new EventLoopGroup(
@@ -107,6 +108,51 @@ public sealed class EvioServer : IAsyncDisposable
             await server.Completion.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             throw;
         }
+    }
+
+    /// <summary>Connects to another server. The connection has the same callbacks, on one of the same loops, as those that are accepted.</summary>
+    /// <param name="address">Where: <c>tcp tcp4 tcp6 unix</c>, with or without <c>-net</c>; an empty host stands for this machine.</param>
+    /// <param name="context">What <see cref="Connection.Context"/> is before <see cref="Events.Opened"/>.</param>
+    /// <param name="loop">The loop that will own the connection, one of <see cref="Loops"/>; <see langword="null"/> lets <see cref="Events.LoadBalance"/> choose.</param>
+    /// <param name="cancellationToken">Ends the attempt, which is otherwise limited only by the system.</param>
+    /// <returns>The connection, after its <see cref="Events.Opened"/>; its <see cref="Connection.AddressIndex"/> is −1.</returns>
+    /// <exception cref="ArgumentException">The address cannot be used, which the message explains, or the loop is not of this server.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">Nobody listens there, or it cannot be reached.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The server is stopping.</exception>
+    public async Task<Connection> DialAsync(
+        string address, object? context = null, EventLoop? loop = null, CancellationToken cancellationToken = default)
+    {
+        // A host name is looked up on the way, which a loop must not wait for.
+        var parsed = await Task.Run(() => EvioAddress.Parse(address), cancellationToken).ConfigureAwait(false);
+        if (parsed.IsDatagram || parsed.ReusePort)
+        {
+            throw new ArgumentException(
+                $"The address '{address}' cannot be dialled: only tcp, tcp4, tcp6 and unix can, without parameters.", nameof(address));
+        }
+
+        if (loop is not null && !Loops.Contains(loop))
+        {
+            throw new ArgumentException("The loop is not of this server.", nameof(loop));
+        }
+
+        using var cancellation = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stoppingToken.Token);
+        StreamConnection? connection = null;
+        try
+        {
+            await (IsManaged(parsed)
+                ? ManagedConnector.ConnectAsync(_group.AssignOutbound(loop), parsed.DialEndPoint, Open, cancellation.Token)
+                : _group.ConnectAsync(parsed.DialEndPoint, Open, new StreamConnectOptions { Loop = loop }, cancellation.Token)).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // Which of the two it was.
+            cancellationToken.ThrowIfCancellationRequested();
+        }
+
+        return connection ?? throw new ObjectDisposedException(nameof(EvioServer));
+
+        void Open(IStreamChannel channel) => connection = LoopOf(channel.Loop).Open(channel, addressIndex: -1, context);
     }
 
     /// <summary>Stops: nothing is accepted any more, every connection is closed and told, all threads end.</summary>
@@ -141,10 +187,12 @@ public sealed class EvioServer : IAsyncDisposable
         Stop(Events.CloseTimeout);
     }
 
-    private Task<IServerListener> ListenAsync(ListenAddress address, int index)
+    /// <summary>Whether an address is served with sockets of the BCL. A group without pollers can serve no other.</summary>
+    private bool IsManaged(EvioAddress address) => address.Managed || !_group.HasPollers;
+
+    private Task<IServerListener> ListenAsync(EvioAddress address, int index)
     {
-        var managed = address.Managed || !EventLoopGroup.IsSupported;
-        return (managed, address.IsDatagram) switch
+        return (IsManaged(address), address.IsDatagram) switch
         {
             (false, false) => ListenStreamAsync(address, index),
             (true, false) => ManagedListener.BindAsync(this, address, index),
@@ -153,7 +201,7 @@ public sealed class EvioServer : IAsyncDisposable
         };
     }
 
-    private async Task<IServerListener> ListenStreamAsync(ListenAddress address, int index) =>
+    private async Task<IServerListener> ListenStreamAsync(EvioAddress address, int index) =>
         await _group.ListenAsync(
             address.EndPoint,
             socket => Open(socket, index),
@@ -216,6 +264,7 @@ public sealed class EvioServer : IAsyncDisposable
         {
             // Not on a loop, which could not wait for its own end.
             _ = Task.Run(() => StopCoreAsync(deadline));
+            _ = _stoppingToken.CancelAsync();
         }
     }
 

@@ -32,7 +32,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
     internal byte[] DrainBuffer => _drainBuffer ??= GC.AllocateUninitializedArray<byte>(InputBufferSize);
 
     /// <summary>Opens a connection that was accepted or dialled.</summary>
-    internal StreamConnection? Open(IStreamChannel channel, int addressIndex)
+    internal StreamConnection? Open(IStreamChannel channel, int addressIndex, object? context = null)
     {
         if (_stopping)
         {
@@ -40,7 +40,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
             return null;
         }
 
-        var connection = new StreamConnection(this, channel, addressIndex);
+        var connection = new StreamConnection(this, channel, addressIndex) { Context = context };
         _connections.Add(connection);
         connection.Open();
         return connection;

@@ -15,9 +15,10 @@ namespace Evio.Transport.Native.Callbacks;
 ///  Detaching  Close: Closing                             noticed by the owner  Detached
 ///  Closed, Detached: nothing is called any more
 /// </code>
-/// An error, an exception of a callback or the close time-out lead to Closed from everywhere, without the rest of the output.
+/// An error, an exception of a callback or the close time-out lead to Closed from everywhere, without the rest of the output. The ends have a file of their
+/// own; this one is about the connection while it is open.
 /// </remarks>
-internal sealed class StreamConnection : Connection, IStreamHandler
+internal sealed partial class StreamConnection : Connection, IStreamHandler
 {
     /// <summary>How many buffers of input one connection may take before the others of its loop get their turn.</summary>
     private const int MaxReceivesPerTurn = 16;
@@ -102,7 +103,14 @@ internal sealed class StreamConnection : Connection, IStreamHandler
         }
 
         // One posted call serves all wakes until it runs.
-        return Interlocked.Increment(ref _wakes) > 1 || Loop.TryPost(static connection => ((StreamConnection)connection!).RunWakes(), this);
+        if (Interlocked.Increment(ref _wakes) > 1 || Loop.TryPost(static connection => ((StreamConnection)connection!).RunWakes(), this))
+        {
+            return true;
+        }
+
+        // The loop is ending, and no later wake is to rely on a call that was never posted.
+        Volatile.Write(ref _refused, 1);
+        return false;
     }
 
     public override Task SendAsync(ReadOnlyMemory<byte> data)
@@ -151,7 +159,7 @@ internal sealed class StreamConnection : Connection, IStreamHandler
                 return;
             }
 
-            Validate(_options);
+            _options.Validate();
             _channel.Apply(_options);
             _started = true;
             _channel.Start(this);
@@ -169,26 +177,6 @@ internal sealed class StreamConnection : Connection, IStreamHandler
         }
 
         EndTurn();
-    }
-
-    private static void Validate(in ConnectionOptions options)
-    {
-        Require(options.TcpKeepAlive >= TimeSpan.Zero, nameof(options.TcpKeepAlive), options.TcpKeepAlive);
-        Require(options.TcpKeepAliveInterval >= TimeSpan.Zero, nameof(options.TcpKeepAliveInterval), options.TcpKeepAliveInterval);
-        Require(options.TcpKeepAliveCount is >= 0 and <= 127, nameof(options.TcpKeepAliveCount), options.TcpKeepAliveCount);
-        Require(options.IdleTimeout >= TimeSpan.Zero, nameof(options.IdleTimeout), options.IdleTimeout);
-        Require(options.HighWaterMark >= 1, nameof(options.HighWaterMark), options.HighWaterMark);
-        Require(options.LowWaterMark >= 1 && options.LowWaterMark <= options.HighWaterMark, nameof(options.LowWaterMark), options.LowWaterMark);
-        Require(options.ReceiveBufferSize >= 0, nameof(options.ReceiveBufferSize), options.ReceiveBufferSize);
-        Require(options.SendBufferSize >= 0, nameof(options.SendBufferSize), options.SendBufferSize);
-
-        static void Require(bool holds, string option, object value)
-        {
-            if (!holds)
-            {
-                throw new ArgumentException($"{nameof(ConnectionOptions)}.{option} is {value}, which is out of its range.");
-            }
-        }
     }
 
     // ---- Events of the socket ----
@@ -488,122 +476,4 @@ internal sealed class StreamConnection : Connection, IStreamHandler
         Finish(new SocketException((int)result.Error), reset: false);
         return false;
     }
-
-    // ---- Ends ----
-
-    /// <summary>Closes like <see cref="EvioAction.Close"/>, but with a time limit of its own.</summary>
-    internal void CloseWithin(TimeSpan deadline)
-    {
-        Request(State.Closing);
-        _closeTimer?.Cancel();
-        _closeTimer = Loop.Schedule(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
-        EndTurn();
-    }
-
-    private void GiveUp() => Finish(new TimeoutException("The peer did not take the pending output in time."), reset: true);
-
-    private void CheckIdle()
-    {
-        if (_state is State.Closed or State.Detached)
-        {
-            return;
-        }
-
-        var left = _options.IdleTimeout - TimeSpan.FromMilliseconds(Environment.TickCount64 - _lastActivity);
-        if (left > TimeSpan.Zero)
-        {
-            _idleTimer = Loop.Schedule(left, static connection => ((StreamConnection)connection!).CheckIdle(), this);
-        }
-        else
-        {
-            Finish(new TimeoutException($"The connection was idle for {_options.IdleTimeout}."), reset: false);
-        }
-    }
-
-    private void NoteActivity()
-    {
-        if (_idleTimer is not null)
-        {
-            _lastActivity = Environment.TickCount64;
-        }
-    }
-
-    /// <summary>Closes the connection, whatever is pending, and tells the handler.</summary>
-    private void Finish(Exception? error, bool reset)
-    {
-        if (_state is State.Closed or State.Detached)
-        {
-            return;
-        }
-
-        _state = State.Closed;
-        End(error);
-        if (reset)
-        {
-            _channel.Reset();
-        }
-        else
-        {
-            Drain();
-        }
-
-        _channel.Close();
-        CallLast(_owner.Events.Closed, error, static (connection, closed, error) => closed(connection, error));
-        _owner.Remove(this);
-    }
-
-    private void Leave()
-    {
-        if (_owner.Events.Detached is not { } detached)
-        {
-            Finish(null, reset: false);
-            return;
-        }
-
-        _state = State.Detached;
-        End(null);
-        var socket = _channel.Detach();
-        CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
-        _owner.Remove(this);
-    }
-
-    private void End(Exception? error)
-    {
-        Volatile.Write(ref _refused, 1);
-        _closeTimer?.Cancel();
-        _idleTimer?.Cancel();
-        _output.Discard(ClosedException(error));
-    }
-
-    /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
-    private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
-        where TCallback : class
-    {
-        if (callback is null)
-        {
-            return;
-        }
-
-        try
-        {
-            _owner.Server.Handle(call(this, callback, error));
-        }
-        catch (Exception exception)
-        {
-            _owner.Server.Fail(exception);
-        }
-    }
-
-    /// <summary>
-    /// Unread input would turn the close into a reset, which may overtake the last output on its way (RFC 2525, 2.17). It gets a moment, no more.
-    /// </summary>
-    private void Drain()
-    {
-        _channel.ShutdownSend();
-        for (var i = 0; i < MaxReceivesPerTurn && _channel.Receive(_owner.DrainBuffer).Count > 0; i++)
-        {
-        }
-    }
-
-    private static IOException ClosedException(Exception? reason = null) => new("The connection is closed.", reason);
 }

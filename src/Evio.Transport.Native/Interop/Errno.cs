@@ -36,6 +36,7 @@ internal static class Errno
     internal const int ETIMEDOUT = 110;
     internal const int ECONNREFUSED = 111;
     internal const int EHOSTUNREACH = 113;
+    internal const int EINPROGRESS = 115;
 
     /// <summary>
     /// The reason of the failure of the call on the line before. The runtime keeps it across the return from native code; any later call may

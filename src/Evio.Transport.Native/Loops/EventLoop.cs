@@ -23,11 +23,12 @@ public sealed class EventLoop
     private int _connectionCount;
     private bool _stopping;
 
-    internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, Poller poller)
+    internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, LoopMeter meter, Poller poller)
     {
         _group = group;
         Index = index;
         _poller = poller;
+        Meter = meter;
         _processor = options.Affinity.Count > 0 ? options.Affinity[index % options.Affinity.Count] : null;
         _thread = new Thread(Run) { IsBackground = true, Name = $"{options.ThreadName} {index}" };
     }
@@ -64,6 +65,7 @@ public sealed class EventLoop
         if (mustWake)
         {
             _poller.Wake();
+            Meter.Woken();
         }
 
         return true;
@@ -87,6 +89,9 @@ public sealed class EventLoop
 
         return _timers.Add(delay, callback, state);
     }
+
+    /// <summary>Where the loop's doings are counted. From any thread.</summary>
+    internal LoopMeter Meter { get; }
 
     internal void ConnectionAdded() => Interlocked.Increment(ref _connectionCount);
 
@@ -205,6 +210,7 @@ public sealed class EventLoop
             count = _poller.Wait(0);
         }
 
+        var began = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
         for (var i = 0; i < count; i++)
         {
             var (token, events) = _poller.GetEvent(i);
@@ -216,6 +222,11 @@ public sealed class EventLoop
         if (!_timers.IsEmpty)
         {
             RunTimers();
+        }
+
+        if (began != 0)
+        {
+            Meter.Busy(Stopwatch.GetElapsedTime(began));
         }
     }
 

@@ -9,7 +9,22 @@ namespace Evio.Transport.Native;
 /// <remarks>All members may be used from any thread.</remarks>
 public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
 {
+    /// <summary>The name of the meter of the loops' instruments. None of them costs anything but a look while nobody listens to it.</summary>
+    /// <remarks>
+    /// <para>All have the attribute <c>evio.loop.index</c>.</para>
+    /// <list type="table">
+    /// <item><term>evio.loop.connections</term><description>{connection}: open connections that the loop owns, an up-down counter</description></item>
+    /// <item><term>evio.loop.accepts</term><description>{connection}: accepted by the loop's listening descriptors, whichever loop owns them then</description></item>
+    /// <item><term>evio.loop.accept.failures</term><description>{failure}: accept(2) refused by the system, for want of descriptors or memory for example</description></item>
+    /// <item><term>evio.loop.io</term><description>By: received and sent; the attribute <c>network.io.direction</c> is <c>receive</c> or <c>transmit</c></description></item>
+    /// <item><term>evio.loop.wakeups</term><description>{wakeup}: system calls that woke the loop out of its wait for other threads' calls</description></item>
+    /// <item><term>evio.loop.busy.time</term><description>s: outside of the wait for events, counted at the end of each pass</description></item>
+    /// </list>
+    /// </remarks>
+    public const string MeterName = "Evio.Transport";
+
     private readonly EventLoop[] _loops;
+    private readonly LoopMetrics _metrics;
     private readonly LoopBalancer _balancer;
     private readonly Action<EventLoop, Exception>? _onUnhandledException;
     private readonly Lazy<Task> _stopped;
@@ -56,12 +71,13 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         };
 
         _loops = new EventLoop[count];
-        _stopped = new Lazy<Task>(() => Task.WhenAll(_loops.Where(static loop => loop is not null).Select(static loop => loop.StopAsync())));
+        _metrics = new LoopMetrics(options.MeterFactory, _loops);
+        _stopped = new Lazy<Task>(StopAsync);
         try
         {
             for (var i = 0; i < count; i++)
             {
-                _loops[i] = new EventLoop(this, i, options, managed ? new SignalPoller() : Poller.Create());
+                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create());
             }
 
             foreach (var loop in _loops)
@@ -75,6 +91,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             throw;
         }
 
+        HasPollers = !managed;
         _balancer = new LoopBalancer(_loops, options.LoadBalance);
     }
 
@@ -83,6 +100,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
 
     /// <summary>The loops, by <see cref="EventLoop.Index"/>.</summary>
     public IReadOnlyList<EventLoop> Loops => _loops;
+
+    /// <summary>Whether the loops can watch descriptors.</summary>
+    internal bool HasPollers { get; }
 
     internal LoopBalancer Balancer => _balancer;
 
@@ -133,6 +153,54 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         return StreamListener.StartAsync(this, ListenSockets.Inherit(descriptor, ownsDescriptor, options), onAccepted, options);
     }
 
+    /// <summary>Connects to a server, without blocking any thread.</summary>
+    /// <param name="endPoint">
+    /// An <see cref="IPEndPoint"/>, a <see cref="System.Net.Sockets.UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in
+    /// the order of the resolver's answer until one connects.
+    /// </param>
+    /// <param name="onConnected">
+    /// Gets the connection, on the loop that owns it, and has to start or to close it. What it throws closes the connection, and fails the task.
+    /// </param>
+    /// <param name="options">How to connect; <see langword="null"/> for the defaults.</param>
+    /// <param name="cancellationToken">Ends the attempt, which is otherwise limited only by the kernel (about two minutes for TCP; tcp(7), <c>tcp_syn_retries</c>).</param>
+    /// <returns>A task that completes when <paramref name="onConnected"/> has returned.</returns>
+    /// <exception cref="System.Net.Sockets.SocketException">There is no such host, nobody listens there, or it cannot be reached.</exception>
+    /// <exception cref="ArgumentException">The end point is of another kind, or the loop is another group's.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The group is disposed.</exception>
+    public Task ConnectAsync(
+        EndPoint endPoint, Action<StreamSocket> onConnected, StreamConnectOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(endPoint);
+        ArgumentNullException.ThrowIfNull(onConnected);
+        options ??= new StreamConnectOptions();
+        if (options.Loop is { } loop && !_loops.Contains(loop))
+        {
+            throw new ArgumentException($"{nameof(options.Loop)} is not one of this group.", nameof(options));
+        }
+
+        ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return Task.FromCanceled(cancellationToken);
+        }
+
+        return endPoint switch
+        {
+            DnsEndPoint name => NameResolution.ConnectAsync(name, address => ConnectAsync(address, onConnected, options, cancellationToken), cancellationToken),
+            IPEndPoint or System.Net.Sockets.UnixDomainSocketEndPoint =>
+                StreamConnector.ConnectAsync(AssignOutbound(options.Loop), endPoint, options.NoDelay, onConnected, cancellationToken),
+            _ => throw new ArgumentException($"{endPoint} is a {endPoint.GetType().Name}, which cannot be connected to.", nameof(endPoint)),
+        };
+    }
+
+    /// <summary>Names the loop that will own an outbound connection, and counts it there.</summary>
+    internal EventLoop AssignOutbound(EventLoop? wanted)
+    {
+        wanted?.ConnectionAdded();
+        return wanted ?? _balancer.Assign();
+    }
+
     /// <summary>
     /// Ends all loops: listeners and connections are closed, their handlers told, the calls posted before are made, the threads joined.
     /// </summary>
@@ -149,6 +217,12 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         }
 
         _stopped.Value.GetAwaiter().GetResult();
+    }
+
+    private async Task StopAsync()
+    {
+        await Task.WhenAll(_loops.Where(static loop => loop is not null).Select(static loop => loop.StopAsync())).ConfigureAwait(false);
+        _metrics.Dispose();
     }
 
     internal void OnUnhandledException(EventLoop loop, Exception exception)

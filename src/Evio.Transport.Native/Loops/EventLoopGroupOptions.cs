@@ -1,3 +1,5 @@
+using System.Diagnostics.Metrics;
+
 namespace Evio.Transport.Native;
 
 /// <summary>How a group of loops is made.</summary>
@@ -20,6 +22,13 @@ public sealed class EventLoopGroupOptions
     /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
     /// <remarks>The numbers are those of sched_setaffinity(2). Has no effect on systems other than Linux.</remarks>
     public IReadOnlyList<int> Affinity { get; set; } = [];
+
+    /// <summary>Makes the meter "Evio.Transport", through which the loops report; <see langword="null"/>, the default, has the group make its own.</summary>
+    /// <remarks>
+    /// The instruments are those of <see cref="EventLoopGroup.MeterName"/>. A host's factory labels its instruments, so that those of several hosts in one
+    /// process can be told apart, and disposes of the meter.
+    /// </remarks>
+    public IMeterFactory? MeterFactory { get; set; }
 
     /// <summary>Called on a loop with what a handler, a posted call or a timer threw. It must not throw itself.</summary>
     /// <remarks>

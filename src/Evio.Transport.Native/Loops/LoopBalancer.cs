@@ -9,14 +9,15 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
     private readonly Lock _lock = new();
     private int _next;
 
-    /// <param name="accepting">The loop that accepted.</param>
-    /// <param name="spreadByKernel">Whether each loop has a listening socket of its own, so that the accepting loop is already a random one.</param>
-    internal EventLoop Assign(EventLoop accepting, bool spreadByKernel)
+    /// <param name="chosenByKernel">
+    /// The loop that accepted, if each loop has a listening socket of its own, so that it is already a random one; otherwise <see langword="null"/>.
+    /// </param>
+    internal EventLoop Assign(EventLoop? chosenByKernel = null)
     {
-        if (loops.Length == 1 || (balance == LoadBalance.Random && spreadByKernel))
+        if (balance == LoadBalance.Random && chosenByKernel is not null)
         {
-            accepting.ConnectionAdded();
-            return accepting;
+            chosenByKernel.ConnectionAdded();
+            return chosenByKernel;
         }
 
         lock (_lock)

@@ -42,33 +42,13 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
     public long BytesSent => Volatile.Read(ref _bytesSent);
 
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index)
+    internal static Task<IServerListener> BindAsync(EvioServer server, EvioAddress address, int index)
     {
-        var endPoint = (IPEndPoint)address.EndPoint;
-        var socket = new Socket(endPoint.AddressFamily, SocketType.Dgram, ProtocolType.Udp);
-        try
-        {
-            // So that a send does not wait either.
-            socket.Blocking = false;
-            if (endPoint.AddressFamily == AddressFamily.InterNetworkV6)
-            {
-                socket.DualMode = address.DualMode && endPoint.Address.Equals(IPAddress.IPv6Any);
-            }
+        var socket = ManagedSockets.Bind(address, SocketType.Dgram, address.EndPoint);
 
-            if (address.ReusePort)
-            {
-                // The BCL sets SO_REUSEPORT with it, where there is one.
-                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
-            }
-
-            socket.Bind(endPoint);
-            return Task.FromResult<IServerListener>(new ManagedDatagramServer(server, socket, index));
-        }
-        catch (SocketException exception)
-        {
-            socket.Dispose();
-            throw new SocketException((int)exception.SocketErrorCode, $"Address {endPoint} could not be bound: {exception.Message}");
-        }
+        // So that a send does not wait either.
+        socket.Blocking = false;
+        return Task.FromResult<IServerListener>(new ManagedDatagramServer(server, socket, index));
     }
 
     public void Resume() => Loop.TryPost(static server => _ = ((ManagedDatagramServer)server!).ReceiveAsync(), this);
@@ -125,6 +105,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
     private void Deliver(int length)
     {
+        Loop.Meter.Received(length);
         _delivering = true;
         var replyLength = _handler.OnDatagram(_buffer.AsSpan(0, length), _replyBuffer);
         _delivering = false;
@@ -138,7 +119,9 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
     {
         try
         {
-            _bytesSent += _socket.SendTo(reply, SocketFlags.None, _sender);
+            var sent = _socket.SendTo(reply, SocketFlags.None, _sender);
+            _bytesSent += sent;
+            Loop.Meter.Sent(sent);
         }
         catch (SocketException)
         {

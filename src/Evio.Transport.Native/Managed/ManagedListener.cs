@@ -41,51 +41,26 @@ internal sealed class ManagedListener : IServerListener
 
     public EndPoint LocalEndPoint { get; }
 
-    internal static Task<IServerListener> BindAsync(EvioServer server, ListenAddress address, int index)
+    internal static Task<IServerListener> BindAsync(EvioServer server, EvioAddress address, int index)
     {
         var unix = address.EndPoint as UnixDomainSocketEndPoint;
-        var socket = new Socket(address.EndPoint.AddressFamily, SocketType.Stream, unix is null ? ProtocolType.Tcp : ProtocolType.Unspecified);
+        var file = unix is null ? null : SocketFiles.PathOf(unix);
+        if (file is not null)
+        {
+            SocketFiles.RemoveStale(file);
+        }
+
+        var socket = ManagedSockets.Bind(address, SocketType.Stream, unix is null ? address.EndPoint : new SocketFileEndPoint(unix));
         try
         {
-            var file = unix is null ? null : SocketFiles.PathOf(unix);
-            if (file is not null)
-            {
-                SocketFiles.RemoveStale(file);
-            }
-
-            if (address.EndPoint is IPEndPoint { AddressFamily: AddressFamily.InterNetworkV6 } ip)
-            {
-                socket.DualMode = address.DualMode && ip.Address.Equals(IPAddress.IPv6Any);
-            }
-
-            if (address.ReusePort)
-            {
-                PortSharing.Enable(socket);
-            }
-
-            Bind(socket, unix is null ? address.EndPoint : new SocketFileEndPoint(unix));
-            var bound = unix ?? socket.LocalEndPoint!;
-            return Task.FromResult<IServerListener>(new ManagedListener(server, index, socket, bound, file));
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
-
-    private static void Bind(Socket socket, EndPoint endPoint)
-    {
-        try
-        {
-            // Not SocketOptionName.ReuseAddress: on Unix it sets SO_REUSEPORT as well, which would let a second server bind in silence. What it
-            // is wanted for, the port of a server that has just ended, bind(2) as the BCL calls it permits by itself.
-            socket.Bind(endPoint);
             socket.Listen(new StreamListenerOptions().Backlog);
+            return Task.FromResult<IServerListener>(new ManagedListener(server, index, socket, unix ?? socket.LocalEndPoint!, file));
         }
         catch (SocketException exception)
         {
-            throw SocketDescriptors.BindException(exception.SocketErrorCode, endPoint);
+            // Linux tells of some busy ports only now (listen(2)).
+            socket.Dispose();
+            throw SocketDescriptors.BindException(exception.SocketErrorCode, address.EndPoint);
         }
     }
 
@@ -152,6 +127,7 @@ internal sealed class ManagedListener : IServerListener
         catch (SocketException)
         {
             // Out of descriptors or memory, most likely: the connections wait in the backlog meanwhile.
+            _server.Loops[0].Meter.AcceptFailed();
             await Task.Delay(BackOff, _closing.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
@@ -183,8 +159,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void HandOver(Socket accepted)
     {
-        var group = _server.Group;
-        var owner = group.Balancer.Assign(group.Loops[0], spreadByKernel: false);
+        var owner = _server.Group.Balancer.Assign();
         ManagedStreamSocket socket;
         try
         {
@@ -203,6 +178,8 @@ internal sealed class ManagedListener : IServerListener
             return;
         }
 
+        // There is no loop that accepts; the owner counts it.
+        owner.Meter.Accepted();
         Interlocked.Increment(ref _active);
         if (!owner.TryPostOwn(
                 static state =>

@@ -135,6 +135,7 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             AwaitInput();
         }
 
+        Loop.Meter.Received(count);
         return error == SocketError.Success ? IoResult.FromCount(count) : IoResult.FromError(error);
     }
 
@@ -167,6 +168,7 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             count++;
         }
 
+        Loop.Meter.Sent(count);
         return IoResult.FromCount(count);
     }
 

@@ -86,7 +86,9 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
                     SendReplies(batch);
                 }
 
-                var length = _handler!.OnDatagram(batch.GetDatagram(_current), batch.ReplyRoom);
+                var datagram = batch.GetDatagram(_current);
+                loop.Meter.Received(datagram.Length);
+                var length = _handler!.OnDatagram(datagram, batch.ReplyRoom);
                 if (length > 0)
                 {
                     batch.AddReply(_current, length);
@@ -112,7 +114,9 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
                 // After a short count the next call says what is wrong with the first that was not taken.
                 for (var end = next + result.Count; next < end; next++)
                 {
-                    _bytesSent += batch.GetReplyLength(next);
+                    var length = batch.GetReplyLength(next);
+                    _bytesSent += length;
+                    loop.Meter.Sent(length);
                 }
             }
             else if (result.WouldBlock || result.Error == SocketError.NoBufferSpaceAvailable)

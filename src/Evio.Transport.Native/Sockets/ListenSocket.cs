@@ -136,6 +136,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             var accepted = Libc.accept4(descriptor, address, &length, Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC);
             if (accepted >= 0)
             {
+                loop.Meter.Accepted();
                 listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)));
                 continue;
             }
@@ -171,6 +172,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             Update();
         }
 
+        loop.Meter.AcceptFailed();
         listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
     }
 

@@ -41,6 +41,14 @@ internal static unsafe class SocketAddresses
     private static readonly IPEndPoint IPv6 = new(IPAddress.IPv6Any, 0);
     private static readonly UnixDomainSocketEndPoint Unix = new("/");
 
+    internal static int FamilyOf(EndPoint endPoint) => endPoint.AddressFamily switch
+    {
+        AddressFamily.InterNetwork => Linux.AF_INET,
+        AddressFamily.InterNetworkV6 => Linux.AF_INET6,
+        AddressFamily.Unix => Linux.AF_UNIX,
+        _ => throw new ArgumentException($"{endPoint} is neither an IP nor a Unix-domain end point.", nameof(endPoint)),
+    };
+
     internal static ReadOnlySpan<byte> ToBytes(EndPoint endPoint)
     {
         var address = endPoint.Serialize();

@@ -25,7 +25,7 @@ internal static unsafe class SocketDescriptors
             for (var i = 0; i < count; i++)
             {
                 var isIPv4 = endPoint.AddressFamily == AddressFamily.InterNetwork;
-                var descriptor = Create(isIPv4 ? Linux.AF_INET : Linux.AF_INET6, type, bound);
+                var descriptor = Create(SocketAddresses.FamilyOf(endPoint), type, bound);
                 descriptors.Add(descriptor);
                 if (type == Linux.SOCK_STREAM)
                 {
@@ -91,6 +91,19 @@ internal static unsafe class SocketDescriptors
         }
     }
 
+    /// <summary>Begins to connect (connect(2)).</summary>
+    /// <returns>0 if it is connected already, or the error number.</returns>
+    internal static int Connect(int descriptor, EndPoint endPoint)
+    {
+        var bytes = SocketAddresses.ToBytes(endPoint);
+
+        // SOUND: the address is fixed for the duration of the call.
+        fixed (byte* address = bytes)
+        {
+            return Libc.connect(descriptor, address, (uint)bytes.Length) < 0 ? Errno.Last : 0;
+        }
+    }
+
     internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
     {
         SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
@@ -106,6 +119,15 @@ internal static unsafe class SocketDescriptors
             var errno = Errno.Last;
             throw Errno.ToException(errno, $"Socket option {option} of level {level} could not be set to {value} (errno {errno}).");
         }
+    }
+
+    /// <summary>Takes the error that waits on a socket (<c>SO_ERROR</c>, socket(7)).</summary>
+    /// <returns>0 if there is none.</returns>
+    internal static int TakeError(int descriptor)
+    {
+        int error = 0;
+        uint length = sizeof(int);
+        return Libc.getsockopt(descriptor, Linux.SOL_SOCKET, Linux.SO_ERROR, &error, &length) < 0 ? Errno.Last : error;
     }
 
     internal static void Close(IEnumerable<int> descriptors)

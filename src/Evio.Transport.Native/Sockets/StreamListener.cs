@@ -86,7 +86,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
     internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
     {
-        var owner = _group.Balancer.Assign(accepting, spreadByKernel: _listening.Length == _group.Loops.Count);
+        var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null);
         var socket = new StreamSocket(owner, descriptor, LocalEndPoint, SocketAddressBytes.From(remoteAddress));
         if (owner == accepting)
         {

@@ -61,6 +61,18 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
     }
 
+    /// <param name="loop">The owner, which has counted the connection.</param>
+    /// <param name="descriptor">The connection; this object closes it.</param>
+    /// <param name="localEndPoint">This side's address.</param>
+    /// <param name="remoteEndPoint">The address that was connected to.</param>
+    internal StreamSocket(EventLoop loop, int descriptor, EndPoint? localEndPoint, EndPoint remoteEndPoint)
+    {
+        Loop = loop;
+        _descriptor = descriptor;
+        _localEndPoint = localEndPoint;
+        _remoteEndPoint = remoteEndPoint;
+    }
+
     /// <summary>The loop that the socket belongs to.</summary>
     public EventLoop Loop { get; }
 
@@ -128,7 +140,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var count = Libc.recv(_descriptor, start, (nuint)buffer.Length, 0);
                     if (count >= 0)
                     {
-                        return count > 0 ? IoResult.FromCount(count) : EndOfInput();
+                        return Received(count);
                     }
 
                     var errno = Errno.Last;
@@ -190,7 +202,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var count = Libc.send(_descriptor, start, (nuint)buffer.Length, Linux.MSG_NOSIGNAL);
                     if (count >= 0)
                     {
-                        return IoResult.FromCount(count);
+                        return Sent(count);
                     }
 
                     var errno = Errno.Last;
@@ -253,7 +265,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                         : Libc.recvmsg(_descriptor, &message, 0);
                     if (count >= 0)
                     {
-                        return count > 0 || isSend ? IoResult.FromCount(count) : EndOfInput();
+                        return isSend ? Sent(count) : Received(count);
                     }
 
                     var errno = Errno.Last;
@@ -268,6 +280,20 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         {
             EndLease();
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private IoResult Sent(nint count)
+    {
+        Loop.Meter.Sent(count);
+        return IoResult.FromCount(count);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private IoResult Received(nint count)
+    {
+        Loop.Meter.Received(count);
+        return count > 0 ? IoResult.FromCount(count) : EndOfInput();
     }
 
     /// <summary>

@@ -39,7 +39,7 @@ internal sealed record OutOfDescriptorsEpisode(
 
     private static async Task<OutOfDescriptorsEpisode> RunEpisodeAsync()
     {
-        await using var group = new TestGroup();
+        await using var group = new TestGroup(loops: 3);
         var failing = 0;
         var recovered = 0;
         string? reason = null;

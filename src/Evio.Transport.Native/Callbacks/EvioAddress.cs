@@ -8,14 +8,19 @@ namespace Evio.Transport.Native.Callbacks;
 /// <summary>
 /// An address as evio writes it: <c>scheme[-net]://where[?reuseport=true|false]</c>, with the schemes <c>tcp tcp4 tcp6 udp udp4 udp6 unix</c>.
 /// </summary>
-internal sealed class ListenAddress
+internal sealed class EvioAddress
 {
-    private ListenAddress(string text) => Text = text;
+    private EvioAddress(string text) => Text = text;
 
     /// <summary>The address as it was given, for messages.</summary>
     internal string Text { get; }
 
     internal required EndPoint EndPoint { get; init; }
+
+    /// <summary>What to connect to: like <see cref="EndPoint"/>, but all addresses of this machine are its loopback address.</summary>
+    internal EndPoint DialEndPoint => EndPoint is IPEndPoint ip && ip.Address.Equals(AnyOf(ip.AddressFamily))
+        ? new IPEndPoint(ip.AddressFamily == AddressFamily.InterNetwork || DualMode ? IPAddress.Loopback : IPAddress.IPv6Loopback, ip.Port)
+        : EndPoint;
 
     internal bool IsDatagram { get; init; }
 
@@ -30,7 +35,7 @@ internal sealed class ListenAddress
     /// <summary>Reads an address. Host names are looked up.</summary>
     /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
     /// <exception cref="SocketException">The host name is not known.</exception>
-    internal static ListenAddress Parse(string text)
+    internal static EvioAddress Parse(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
         var schemeEnd = text.IndexOf("://", StringComparison.Ordinal);
@@ -47,7 +52,7 @@ internal sealed class ListenAddress
         switch (kind)
         {
             case "tcp" or "tcp4" or "tcp6" or "udp" or "udp4" or "udp6":
-                return new ListenAddress(text)
+                return new EvioAddress(text)
                 {
                     EndPoint = ParseIP(text, kind, where),
                     IsDatagram = kind[0] == 'u',
@@ -63,7 +68,7 @@ internal sealed class ListenAddress
 
                 try
                 {
-                    return new ListenAddress(text) { EndPoint = new UnixDomainSocketEndPoint(where), Managed = managed };
+                    return new EvioAddress(text) { EndPoint = new UnixDomainSocketEndPoint(where), Managed = managed };
                 }
                 catch (ArgumentOutOfRangeException)
                 {

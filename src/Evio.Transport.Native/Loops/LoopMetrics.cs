@@ -1,0 +1,105 @@
+using System.Diagnostics.Metrics;
+using System.Runtime.CompilerServices;
+
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>The instruments of a group of loops; <see cref="EventLoopGroup.MeterName"/> lists them.</summary>
+internal sealed class LoopMetrics : IDisposable
+{
+    private const string LoopAttribute = "evio.loop.index";
+
+    private readonly Meter _meter;
+    private readonly bool _ownsMeter;
+
+    internal LoopMetrics(IMeterFactory? factory, EventLoop[] loops)
+    {
+        _ownsMeter = factory is null;
+        var version = typeof(LoopMetrics).Assembly.GetName().Version?.ToString(3);
+        var options = new MeterOptions(EventLoopGroup.MeterName) { Version = version };
+        _meter = factory?.Create(options) ?? new Meter(options);
+        _meter.CreateObservableUpDownCounter(
+            "evio.loop.connections",
+            () => loops.OfType<EventLoop>().Select(static loop => new Measurement<int>(loop.ConnectionCount, Attribute(loop.Index))),
+            "{connection}",
+            "Open connections that the loop owns.");
+        Accepts = _meter.CreateCounter<long>("evio.loop.accepts", "{connection}", "Connections accepted by the loop's listening descriptors.");
+        AcceptFailures = _meter.CreateCounter<long>("evio.loop.accept.failures", "{failure}", "Accepts that the system refused.");
+        IO = _meter.CreateCounter<long>("evio.loop.io", "By", "Bytes received and sent.");
+        WakeUps = _meter.CreateCounter<long>("evio.loop.wakeups", "{wakeup}", "System calls that woke the loop for other threads' calls.");
+        BusyTime = _meter.CreateCounter<double>("evio.loop.busy.time", "s", "Time outside of the wait for events.");
+    }
+
+    internal Counter<long> Accepts { get; }
+
+    internal Counter<long> AcceptFailures { get; }
+
+    internal Counter<long> IO { get; }
+
+    internal Counter<long> WakeUps { get; }
+
+    internal Counter<double> BusyTime { get; }
+
+    internal LoopMeter ForLoop(int index) => new(this, Attribute(index));
+
+    /// <summary>Ends the group's own meter; a factory's is the factory's.</summary>
+    public void Dispose()
+    {
+        if (_ownsMeter)
+        {
+            _meter.Dispose();
+        }
+    }
+
+    private static KeyValuePair<string, object?> Attribute(int index) => new(LoopAttribute, index);
+}
+
+/// <summary>
+/// One loop's view of its group's instruments. Each asks whether anybody listens before it does anything, which is all that it costs otherwise. From any
+/// thread.
+/// </summary>
+internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object?> loop)
+{
+    private static readonly KeyValuePair<string, object?> Receive = new("network.io.direction", "receive");
+    private static readonly KeyValuePair<string, object?> Transmit = new("network.io.direction", "transmit");
+
+    // The loops' hottest paths pass here: fields of their own spare them a step.
+    private readonly Counter<long> _io = metrics.IO;
+    private readonly Counter<double> _busyTime = metrics.BusyTime;
+
+    /// <summary>Whether somebody wants to know how long the loop is busy.</summary>
+    internal bool IsTimed => _busyTime.Enabled;
+
+    internal void Accepted() => Count(metrics.Accepts);
+
+    internal void AcceptFailed() => Count(metrics.AcceptFailures);
+
+    internal void Woken() => Count(metrics.WakeUps);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Received(nint count)
+    {
+        if (_io.Enabled)
+        {
+            _io.Add(count, loop, Receive);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Sent(nint count)
+    {
+        if (_io.Enabled)
+        {
+            _io.Add(count, loop, Transmit);
+        }
+    }
+
+    internal void Busy(TimeSpan time) => _busyTime.Add(time.TotalSeconds, loop);
+
+    private void Count(Counter<long> counter)
+    {
+        if (counter.Enabled)
+        {
+            counter.Add(1, loop);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace Evio.Transport.Native.Managed;
+
+/// <summary>Connects with the BCL's <see cref="Socket"/>.</summary>
+internal static class ManagedConnector
+{
+    /// <param name="loop">The future owner, which has counted the connection.</param>
+    /// <param name="endPoint">An IP or Unix-domain end point.</param>
+    /// <param name="onConnected">Called on the loop, before the task completes.</param>
+    /// <param name="cancellationToken">Ends the attempt.</param>
+    internal static async Task ConnectAsync(
+        EventLoop loop, EndPoint endPoint, Action<ManagedStreamSocket> onConnected, CancellationToken cancellationToken)
+    {
+        ManagedStreamSocket channel;
+        try
+        {
+            channel = new ManagedStreamSocket(loop, await ConnectAsync(endPoint, cancellationToken).ConfigureAwait(false));
+        }
+        catch
+        {
+            loop.ConnectionRemoved();
+            throw;
+        }
+
+        var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var posted = loop.TryPostOwn(
+            _ =>
+            {
+                try
+                {
+                    onConnected(channel);
+                    completion.SetResult();
+                }
+                catch (Exception exception)
+                {
+                    channel.Close();
+                    completion.SetException(exception);
+                }
+            },
+            null);
+        if (!posted)
+        {
+            channel.Close();
+            throw new ObjectDisposedException(nameof(EventLoopGroup));
+        }
+
+        await completion.Task.ConfigureAwait(false);
+    }
+
+    private static async Task<Socket> ConnectAsync(EndPoint endPoint, CancellationToken cancellationToken)
+    {
+        var isUnix = endPoint is UnixDomainSocketEndPoint;
+        var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, isUnix ? ProtocolType.Unspecified : ProtocolType.Tcp);
+        try
+        {
+            await socket.ConnectAsync(endPoint, cancellationToken).ConfigureAwait(false);
+            if (!isUnix)
+            {
+                socket.NoDelay = true;
+                if (endPoint.Equals(socket.LocalEndPoint))
+                {
+                    // As for StreamConnector: nobody listens there, and the socket is connected to itself.
+                    throw new SocketException((int)SocketError.ConnectionRefused);
+                }
+            }
+
+            return socket;
+        }
+        catch (SocketException exception)
+        {
+            socket.Dispose();
+            throw new SocketException((int)exception.SocketErrorCode, $"No connection to {endPoint} could be made: {exception.Message}");
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+using System.Net;
+using System.Net.Sockets;
+using Evio.Transport.Native.Interop;
+using Evio.Transport.Native.Loops;
+
+namespace Evio.Transport.Native.Sockets;
+
+/// <summary>One attempt to connect, on the loop that will own the connection. It ends once: connected, failed or cancelled.</summary>
+internal sealed class StreamConnector : IPollTarget
+{
+    /// <summary>How long to wait for room in the backlog of a Unix-domain listener, which no event announces (connect(2), EAGAIN).</summary>
+    private static readonly TimeSpan BacklogRetry = TimeSpan.FromMilliseconds(10);
+
+    private readonly EventLoop _loop;
+    private readonly EndPoint _endPoint;
+    private readonly bool _noDelay;
+    private readonly Action<StreamSocket> _onConnected;
+    private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _descriptor = -1;
+    private ulong _token;
+    private bool _watched;
+    private bool _ended;
+    private LoopTimer? _retry;
+
+    private StreamConnector(EventLoop loop, EndPoint endPoint, bool noDelay, Action<StreamSocket> onConnected)
+    {
+        _loop = loop;
+        _endPoint = endPoint;
+        _noDelay = noDelay;
+        _onConnected = onConnected;
+    }
+
+    /// <param name="loop">The future owner, which has counted the connection.</param>
+    /// <param name="endPoint">An IP or Unix-domain end point.</param>
+    /// <param name="noDelay">See <see cref="StreamConnectOptions.NoDelay"/>.</param>
+    /// <param name="onConnected">Called on the loop, before the task completes.</param>
+    /// <param name="cancellationToken">Ends the attempt.</param>
+    internal static async Task ConnectAsync(
+        EventLoop loop, EndPoint endPoint, bool noDelay, Action<StreamSocket> onConnected, CancellationToken cancellationToken)
+    {
+        var connector = new StreamConnector(loop, endPoint, noDelay, onConnected);
+        if (!loop.TryPost(static connector => ((StreamConnector)connector!).Begin(), connector))
+        {
+            loop.ConnectionRemoved();
+            throw LoopEnded();
+        }
+
+        using var registration = cancellationToken.UnsafeRegister(
+            static (state, token) =>
+            {
+                var connector = (StreamConnector)state!;
+
+                // A loop that has ended has ended the attempt.
+                _ = connector._loop.TryPost(_ => connector.Fail(new OperationCanceledException(token)), null);
+            },
+            connector);
+        await connector._completion.Task.ConfigureAwait(false);
+    }
+
+    private static ObjectDisposedException LoopEnded() => new(nameof(EventLoopGroup));
+
+    private void Begin()
+    {
+        if (_ended)
+        {
+            return;
+        }
+
+        try
+        {
+            _descriptor = SocketDescriptors.Create(SocketAddresses.FamilyOf(_endPoint), Linux.SOCK_STREAM, _endPoint);
+            if (_noDelay && _endPoint is IPEndPoint)
+            {
+                SocketDescriptors.SetOption(_descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+            }
+
+            _token = _loop.Register(this);
+            Attempt();
+        }
+        catch (Exception exception)
+        {
+            Fail(exception);
+        }
+    }
+
+    private void Attempt()
+    {
+        var errno = SocketDescriptors.Connect(_descriptor, _endPoint);
+        switch (errno)
+        {
+            case 0:
+                Complete();
+                break;
+            case Errno.EINPROGRESS or Errno.EINTR:
+                // Interrupted, it goes on as well (connect(2)). Writable, or an error, when it has come to an end.
+                errno = _loop.WatchStream(_token, _descriptor);
+                _watched = errno == 0;
+                if (errno != 0)
+                {
+                    Fail(Errno.ToException(errno, $"The connection to {_endPoint} could not be registered with its loop (errno {errno})."));
+                }
+
+                break;
+            case Errno.EAGAIN when _endPoint is UnixDomainSocketEndPoint:
+                _retry = _loop.Schedule(BacklogRetry, static connector => ((StreamConnector)connector!).Attempt(), this);
+                break;
+            default:
+                Fail(ConnectException(errno));
+                break;
+        }
+    }
+
+    void IPollTarget.OnReady(ReadyEvents events)
+    {
+        var errno = SocketDescriptors.TakeError(_descriptor);
+        if (errno != 0)
+        {
+            Fail(ConnectException(errno));
+        }
+        else if ((events & ReadyEvents.Writable) != 0)
+        {
+            Complete();
+        }
+    }
+
+    void IPollTarget.OnFault(Exception exception) => Fail(exception);
+
+    void IPollTarget.OnLoopStopping() => Fail(LoopEnded());
+
+    private void Complete()
+    {
+        var localEndPoint = SocketAddresses.GetLocal(_descriptor);
+        if (_endPoint.Equals(localEndPoint))
+        {
+            // Nobody listens there. The kernel took the very port for this side's own, and the socket is connected to itself (RFC 9293, 3.5:
+            // a simultaneous open).
+            Fail(ConnectException(Errno.ECONNREFUSED));
+            return;
+        }
+
+        End();
+        var socket = new StreamSocket(_loop, _descriptor, localEndPoint, _endPoint);
+        try
+        {
+            _onConnected(socket);
+            _completion.SetResult();
+        }
+        catch (Exception exception)
+        {
+            socket.Close();
+            _completion.SetException(exception);
+        }
+    }
+
+    private void Fail(Exception reason)
+    {
+        if (_ended)
+        {
+            return;
+        }
+
+        End();
+        _loop.ConnectionRemoved();
+        if (_descriptor >= 0)
+        {
+            _ = Libc.close(_descriptor);
+        }
+
+        if (reason is OperationCanceledException cancelled)
+        {
+            _completion.SetCanceled(cancelled.CancellationToken);
+        }
+        else
+        {
+            _completion.SetException(reason);
+        }
+    }
+
+    /// <summary>Takes the attempt off the loop; the descriptor is somebody else's from here on.</summary>
+    private void End()
+    {
+        _ended = true;
+        _retry?.Cancel();
+        if (_watched)
+        {
+            _loop.Unwatch(_descriptor);
+        }
+
+        _loop.Forget(_token);
+    }
+
+    private SocketException ConnectException(int errno) =>
+        Errno.ToException(errno, $"No connection to {_endPoint} could be made: {new SocketException((int)Errno.ToSocketError(errno)).Message}");
+}
