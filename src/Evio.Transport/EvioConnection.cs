@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.IO.Pipelines;
 using System.Net.Sockets;
 using Evio.Transport.Native;
@@ -9,7 +8,7 @@ using Microsoft.Extensions.Logging;
 namespace Evio.Transport;
 
 /// <summary>
-/// One accepted connection: a socket on its loop, and the two pipe ends that are the socket. This file is about how it lives and ends;
+/// One connection, accepted or made: a socket on its loop, and the two pipe ends that are the socket. This file is about how it lives and ends;
 /// the other one is about what it shows of itself.
 /// </summary>
 /// <remarks>
@@ -29,7 +28,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 {
     private static readonly bool FinOnError = AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out var set) && set;
 
-    private readonly EvioConnectionListener _listener;
+    private readonly ConnectionSet _owner;
     private readonly ILogger _logger;
     private readonly bool _inline;
     private readonly CancellationTokenSource _connectionClosed = new();
@@ -43,16 +42,16 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     // The socket's closing and the firing of ConnectionClosed.
     private int _endsToCome = 2;
 
-    internal EvioConnection(EvioConnectionListener listener, StreamSocket socket, MemoryPool<byte> pool, EvioTransportOptions options, ILogger logger)
+    internal EvioConnection(ConnectionSet owner, StreamSocket socket, EvioTransportOptions options, ILogger logger)
     {
-        _listener = listener;
+        _owner = owner;
         _logger = logger;
         _inline = options.Scheduling == EvioScheduling.Inline;
         _transport = this;
         Socket = socket;
-        MemoryPool = pool;
-        Input = new SocketPipeReader(this, pool, options.MaxReadBufferSize);
-        Output = new SocketPipeWriter(this, pool, options.MaxWriteBufferSize);
+        MemoryPool = owner.PoolOf(socket.Loop);
+        Input = new SocketPipeReader(this, MemoryPool, options.MaxReadBufferSize);
+        Output = new SocketPipeWriter(this, MemoryPool, options.MaxWriteBufferSize);
     }
 
     /// <summary>Guards the state of the reader, the writer and the connection. Never held during a system call or a callback.</summary>
@@ -291,7 +290,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         if (Interlocked.Decrement(ref _endsToCome) == 0)
         {
-            _listener.OnConnectionEnded(this);
+            _owner.Remove(this);
             _ended.SetResult();
         }
     }

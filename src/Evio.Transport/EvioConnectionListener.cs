@@ -14,20 +14,17 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
 {
     private readonly EvioTransportOptions _options;
     private readonly ILogger _logger;
-    private readonly MemoryPool<byte>[] _pools;
+    private readonly ConnectionSet _connections;
 
     // What follows is guarded by this.
     private readonly Lock _lock = new();
     private readonly Queue<EvioConnection> _accepted = new();
-    private readonly HashSet<EvioConnection> _connections = [];
     private ManualResetValueTaskSourceCore<ConnectionContext?> _accept;
     private CancellationToken _acceptToken;
     private CancellationTokenRegistration _acceptCancellation;
     private bool _acceptWaits;
     private bool _paused;
     private bool _unbound;
-    private bool _poolsDisposed;
-    private TaskCompletionSource? _allEnded;
 
     private StreamListener? _listener;
 
@@ -35,9 +32,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     {
         _options = options;
         _logger = logger;
-
-        // One per loop: its blocks stay with that loop's processor, and loops do not contend for them.
-        _pools = [.. Enumerable.Range(0, loopCount).Select(_ => createPool())];
+        _connections = new ConnectionSet(loopCount, createPool);
 
         // Inline, the accepting loop runs the server's accept loop, which starts each connection on the thread pool (as Kestrel does).
         _accept.RunContinuationsAsynchronously = options.Scheduling != EvioScheduling.Inline;
@@ -67,7 +62,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         }
         catch
         {
-            listener.DisposePools();
+            await listener._connections.EndAsync().ConfigureAwait(false);
             throw;
         }
     }
@@ -151,27 +146,14 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     {
         await UnbindAsync().ConfigureAwait(false);
 
-        EvioConnection[] open;
         EvioConnection[] neverAccepted;
-        Task allEnded;
         lock (_lock)
         {
-            open = [.. _connections];
             neverAccepted = [.. _accepted];
             _accepted.Clear();
-            _allEnded ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            if (open.Length == 0)
-            {
-                _allEnded.TrySetResult();
-            }
-
-            allEnded = _allEnded.Task;
         }
 
-        foreach (var connection in open)
-        {
-            connection.Abort(new ConnectionAbortedException("The connection was aborted because its listener is disposed."));
-        }
+        _connections.Abort("The connection was aborted because its listener is disposed.");
 
         // Nobody else will give their buffers back.
         foreach (var connection in neverAccepted)
@@ -179,19 +161,18 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             await connection.DisposeAsync().ConfigureAwait(false);
         }
 
-        await allEnded.ConfigureAwait(false);
-        DisposePools();
+        await _connections.EndAsync().ConfigureAwait(false);
     }
 
     /// <summary>Starts a connection. On the loop that owns it.</summary>
     private void OnAccepted(StreamSocket socket)
     {
-        var connection = new EvioConnection(this, socket, _pools[socket.Loop.Index], _options, _logger);
+        var connection = new EvioConnection(_connections, socket, _options, _logger);
         socket.Start(connection);
+        _connections.Add(connection);
 
         lock (_lock)
         {
-            _connections.Add(connection);
             if (_acceptWaits)
             {
                 _acceptWaits = false;
@@ -211,18 +192,6 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         }
 
         CompleteAccept(connection);
-    }
-
-    internal void OnConnectionEnded(EvioConnection connection)
-    {
-        lock (_lock)
-        {
-            _connections.Remove(connection);
-            if (_connections.Count == 0)
-            {
-                _allEnded?.TrySetResult();
-            }
-        }
     }
 
     private void CompleteAccept(EvioConnection? connection)
@@ -245,24 +214,6 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         }
 
         _accept.SetException(new OperationCanceledException(token));
-    }
-
-    private void DisposePools()
-    {
-        lock (_lock)
-        {
-            if (_poolsDisposed)
-            {
-                return;
-            }
-
-            _poolsDisposed = true;
-        }
-
-        foreach (var pool in _pools)
-        {
-            pool.Dispose();
-        }
     }
 
     ConnectionContext? IValueTaskSource<ConnectionContext?>.GetResult(short token) => _accept.GetResult(token);

@@ -10,7 +10,8 @@ public static class EvioServiceCollectionExtensions
 {
     /// <summary>
     /// Adds <see cref="EvioTransportFactory"/> as an <see cref="IConnectionListenerFactory"/> beside those already registered. Kestrel asks the
-    /// factory registered last first, so end points that evio cannot bind go to the others.
+    /// factory registered last first, so end points that evio cannot bind go to the others. It is the <see cref="IConnectionFactory"/> as well, unless there is
+    /// one already.
     /// </summary>
     /// <param name="services">The service collection.</param>
     /// <param name="configure">Sets the options; <see langword="null"/> leaves the defaults.</param>
@@ -33,6 +34,7 @@ public static class EvioServiceCollectionExtensions
         {
             services.AddSingleton<EvioTransportFactory>();
             services.AddSingleton<IConnectionListenerFactory>(static provider => provider.GetRequiredService<EvioTransportFactory>());
+            services.TryAddSingleton<IConnectionFactory>(static provider => provider.GetRequiredService<EvioTransportFactory>());
         }
 
         return services;

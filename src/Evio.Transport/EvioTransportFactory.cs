@@ -11,12 +11,15 @@ using Microsoft.Extensions.Options;
 
 namespace Evio.Transport;
 
-/// <summary>Makes listeners on evio's event loops, for Kestrel or for anyone who accepts connections as <see cref="ConnectionContext"/>s.</summary>
+/// <summary>
+/// Makes listeners and outbound connections on evio's event loops, for Kestrel or for anyone who works with <see cref="ConnectionContext"/>s.
+/// </summary>
 /// <remarks>
-/// All end points that one factory binds share one group of loops, which starts with the first of them and ends with the factory.
+/// All that one factory binds or connects to shares one group of loops, which starts with the first of them and ends with the factory.
 /// All members may be used from any thread.
 /// </remarks>
-public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnectionListenerFactorySelector, IAsyncDisposable, IDisposable
+public sealed class EvioTransportFactory :
+    IConnectionListenerFactory, IConnectionListenerFactorySelector, IConnectionFactory, IAsyncDisposable, IDisposable
 {
     private readonly EvioTransportOptions _options;
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
@@ -24,6 +27,7 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private EventLoopGroup? _group;
+    private OutboundConnections? _outbound;
     private bool _unsupportedLogged;
     private bool _disposed;
 
@@ -115,17 +119,47 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
         }
     }
 
+    /// <summary>Connects to a server.</summary>
+    /// <param name="endpoint">
+    /// An <see cref="IPEndPoint"/>, a <see cref="UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in turn.
+    /// </param>
+    /// <param name="cancellationToken">Ends the attempt, as <see cref="EvioTransportOptions.ConnectTimeout"/> does.</param>
+    /// <returns>The connection, on the loop that <see cref="EvioTransportOptions.LoadBalance"/> chose. The caller disposes of it.</returns>
+    /// <exception cref="SocketException">
+    /// Nobody listens there, it cannot be reached, there is no such host, or it did not answer in time (<see cref="SocketError.TimedOut"/>).
+    /// </exception>
+    /// <exception cref="ArgumentException">The end point is of another kind.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
+    /// <exception cref="PlatformNotSupportedException">There is no poller (<see cref="EventLoopGroup.IsSupported"/>).</exception>
+    /// <exception cref="ObjectDisposedException">The factory is disposed.</exception>
+    public async ValueTask<ConnectionContext> ConnectAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        cancellationToken.ThrowIfCancellationRequested();
+        return await Outbound().ConnectAsync(endpoint, cancellationToken).ConfigureAwait(false);
+    }
+
     /// <summary>Ends the loops. Connections that are still open are aborted.</summary>
-    public ValueTask DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         EventLoopGroup? group;
+        OutboundConnections? outbound;
         lock (_lock)
         {
             _disposed = true;
             group = _group;
+            outbound = _outbound;
         }
 
-        return group?.DisposeAsync() ?? ValueTask.CompletedTask;
+        if (group is not null)
+        {
+            await group.DisposeAsync().ConfigureAwait(false);
+        }
+
+        if (outbound is not null)
+        {
+            await outbound.EndAsync().ConfigureAwait(false);
+        }
     }
 
     /// <inheritdoc cref="DisposeAsync"/>
@@ -150,6 +184,15 @@ public sealed class EvioTransportFactory : IConnectionListenerFactory, IConnecti
             }
 
             return _group;
+        }
+    }
+
+    private OutboundConnections Outbound()
+    {
+        var group = Group();
+        lock (_lock)
+        {
+            return _outbound ??= new OutboundConnections(group, _options, CreatePool, _logger);
         }
     }
 

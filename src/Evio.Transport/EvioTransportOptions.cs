@@ -47,6 +47,13 @@ public sealed class EvioTransportOptions
     /// </remarks>
     public long? MaxWriteBufferSize { get; set; } = 64 * 1024;
 
+    /// <summary>How long an outbound connection may take to be made.</summary>
+    /// <remarks>
+    /// From 1 ms on. Defaults to <see cref="Timeout.InfiniteTimeSpan"/>: the kernel gives up after about two minutes (tcp(7),
+    /// <c>tcp_syn_retries</c>). Of a host name it is the time for all its addresses together.
+    /// </remarks>
+    public TimeSpan ConnectTimeout { get; set; } = Timeout.InfiniteTimeSpan;
+
     /// <summary>Whether other processes of the same user may bind the same TCP port at the same time (<c>SO_REUSEPORT</c>).</summary>
     /// <remarks>
     /// Defaults to <see langword="false"/>: a port in use is an error, as Kestrel's users expect. With <see langword="true"/> the

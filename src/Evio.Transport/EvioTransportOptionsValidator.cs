@@ -22,6 +22,9 @@ internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTrans
             "must be a number of bytes from 1 on, or 0 or null for no limit");
         Require(options.MaxWriteBufferSize is null or >= 0, nameof(options.MaxWriteBufferSize), options.MaxWriteBufferSize,
             "must be a number of bytes from 1 on, or 0 or null for no limit");
+        Require(options.ConnectTimeout == Timeout.InfiniteTimeSpan
+                || (options.ConnectTimeout >= TimeSpan.FromMilliseconds(1) && options.ConnectTimeout.TotalMilliseconds <= int.MaxValue),
+            nameof(options.ConnectTimeout), options.ConnectTimeout, "must be from 1 ms to 24 days, or Timeout.InfiniteTimeSpan");
 
         return failures.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(failures);
 

@@ -18,6 +18,8 @@ public sealed class EvioTransportOptionsTests
         { nameof(EvioTransportOptions.Backlog), static o => o.Backlog = 65536, "65536", "from 1 to 65535" },
         { nameof(EvioTransportOptions.MaxReadBufferSize), static o => o.MaxReadBufferSize = -1, "-1", "from 1 on" },
         { nameof(EvioTransportOptions.MaxWriteBufferSize), static o => o.MaxWriteBufferSize = -7, "-7", "from 1 on" },
+        { nameof(EvioTransportOptions.ConnectTimeout), static o => o.ConnectTimeout = TimeSpan.Zero, "00:00:00", "from 1 ms" },
+        { nameof(EvioTransportOptions.ConnectTimeout), static o => o.ConnectTimeout = TimeSpan.FromDays(25), "25.00:00:00", "24 days" },
     };
 
     public static TheoryData<string, Action<EvioTransportOptions>> InRange => new()
@@ -34,6 +36,8 @@ public sealed class EvioTransportOptionsTests
         { "unlimited writing by null", static o => o.MaxWriteBufferSize = null },
         { "unlimited writing by zero", static o => o.MaxWriteBufferSize = 0 },
         { "the smallest write buffer", static o => o.MaxWriteBufferSize = 1 },
+        { "connecting as long as the kernel does", static o => o.ConnectTimeout = Timeout.InfiniteTimeSpan },
+        { "the shortest time to connect", static o => o.ConnectTimeout = TimeSpan.FromMilliseconds(1) },
     };
 
     [Theory, MemberData(nameof(OutOfRange))]

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Tests.Support;
+using Evio.Transport.Testing;
 
 namespace Evio.Transport.Native.Tests.Sockets;
 
@@ -295,40 +296,5 @@ public sealed class ConnectTests
         Assert.Equal(5, to.Socket.Receive(buffer).Count);
         Assert.Equal("hello"u8, buffer.AsSpan(0, 5));
         await group.SettleAsync();
-    }
-
-    /// <summary>A TCP address that answers no further SYN: its backlog is full and nobody accepts (listen(2)).</summary>
-    private sealed class SilentListener : IDisposable
-    {
-        private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        private readonly List<Socket> _waiting = [];
-
-        internal SilentListener()
-        {
-            _listener.Bind(Server.Loopback);
-            _listener.Listen(0);
-            for (var full = false; !full;)
-            {
-                var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false };
-                _waiting.Add(socket);
-                try
-                {
-                    socket.Connect(EndPoint);
-                }
-                catch (SocketException exception) when (exception.SocketErrorCode is SocketError.WouldBlock or SocketError.InProgress)
-                {
-                    // Over loopback an answer comes at once, or never.
-                    full = !socket.Poll(TimeSpan.FromMilliseconds(100), SelectMode.SelectWrite);
-                }
-            }
-        }
-
-        internal EndPoint EndPoint => _listener.LocalEndPoint!;
-
-        public void Dispose()
-        {
-            _waiting.ForEach(static socket => socket.Dispose());
-            _listener.Dispose();
-        }
     }
 }

@@ -1,0 +1,90 @@
+using System.Buffers;
+using Evio.Transport.Native;
+using Microsoft.AspNetCore.Connections;
+
+namespace Evio.Transport;
+
+/// <summary>The open connections of a listener, or all outbound ones, and the pools of their buffers, which end after the last of them.</summary>
+internal sealed class ConnectionSet
+{
+    private readonly MemoryPool<byte>[] _pools;
+
+    // What follows is guarded by this.
+    private readonly Lock _lock = new();
+    private readonly HashSet<EvioConnection> _open = [];
+    private TaskCompletionSource? _allEnded;
+    private bool _poolsDisposed;
+
+    /// <param name="loopCount">The number of loops.</param>
+    /// <param name="createPool">Makes a pool: one per loop, whose blocks stay with that loop's processor, and for which loops do not contend.</param>
+    internal ConnectionSet(int loopCount, Func<MemoryPool<byte>> createPool) =>
+        _pools = [.. Enumerable.Range(0, loopCount).Select(_ => createPool())];
+
+    internal MemoryPool<byte> PoolOf(EventLoop loop) => _pools[loop.Index];
+
+    internal void Add(EvioConnection connection)
+    {
+        lock (_lock)
+        {
+            _open.Add(connection);
+        }
+    }
+
+    internal void Remove(EvioConnection connection)
+    {
+        lock (_lock)
+        {
+            _open.Remove(connection);
+            if (_open.Count == 0)
+            {
+                _allEnded?.TrySetResult();
+            }
+        }
+    }
+
+    internal void Abort(string reason)
+    {
+        EvioConnection[] open;
+        lock (_lock)
+        {
+            open = [.. _open];
+        }
+
+        foreach (var connection in open)
+        {
+            connection.Abort(new ConnectionAbortedException(reason));
+        }
+    }
+
+    /// <summary>Waits for the end of the last connection, and gives the pools back. No connection may be added any more.</summary>
+    internal async Task EndAsync()
+    {
+        Task allEnded;
+        lock (_lock)
+        {
+            _allEnded ??= new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            if (_open.Count == 0)
+            {
+                _allEnded.TrySetResult();
+            }
+
+            allEnded = _allEnded.Task;
+        }
+
+        await allEnded.ConfigureAwait(false);
+        lock (_lock)
+        {
+            if (_poolsDisposed)
+            {
+                return;
+            }
+
+            _poolsDisposed = true;
+        }
+
+        foreach (var pool in _pools)
+        {
+            pool.Dispose();
+        }
+    }
+}
