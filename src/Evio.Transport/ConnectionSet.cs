@@ -8,6 +8,7 @@ namespace Evio.Transport;
 internal sealed class ConnectionSet
 {
     private readonly MemoryPool<byte>[] _pools;
+    private readonly TransportLoops _loops;
 
     // What follows is guarded by this.
     private readonly Lock _lock = new();
@@ -15,12 +16,18 @@ internal sealed class ConnectionSet
     private TaskCompletionSource? _allEnded;
     private bool _poolsDisposed;
 
-    /// <param name="loopCount">The number of loops.</param>
-    /// <param name="createPool">Makes a pool: one per loop, whose blocks stay with that loop's processor, and for which loops do not contend.</param>
-    internal ConnectionSet(int loopCount, Func<MemoryPool<byte>> createPool) =>
-        _pools = [.. Enumerable.Range(0, loopCount).Select(_ => createPool())];
+    internal ConnectionSet(TransportLoops loops)
+    {
+        _loops = loops;
+
+        // One per loop: its blocks stay with that loop's processor, and loops do not contend for them.
+        _pools = [.. loops.Group.Loops.Select(_ => loops.CreatePool())];
+    }
 
     internal MemoryPool<byte> PoolOf(EventLoop loop) => _pools[loop.Index];
+
+    /// <summary>What runs the application for a loop; <see langword="null"/> when the loop's own thread does.</summary>
+    internal PoolDispatcher? DispatcherOf(EventLoop loop) => _loops.Dispatchers?[loop.Index];
 
     internal void Add(EvioConnection connection)
     {

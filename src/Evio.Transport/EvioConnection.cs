@@ -30,7 +30,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     private readonly ConnectionSet _owner;
     private readonly ILogger _logger;
-    private readonly bool _inline;
+    private readonly PoolDispatcher? _pool;
     private readonly CancellationTokenSource _connectionClosed = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -46,7 +46,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         _owner = owner;
         _logger = logger;
-        _inline = options.Scheduling == EvioScheduling.Inline;
+        _pool = owner.DispatcherOf(socket.Loop);
         _transport = this;
         Socket = socket;
         MemoryPool = owner.PoolOf(socket.Loop);
@@ -119,13 +119,13 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// <summary>Runs a continuation of the user's where the options say.</summary>
     internal void Schedule(IThreadPoolWorkItem continuation)
     {
-        if (_inline)
+        if (_pool is null)
         {
             continuation.Execute();
         }
         else
         {
-            ThreadPool.UnsafeQueueUserWorkItem(continuation, preferLocal: false);
+            _pool.Add(continuation);
         }
     }
 

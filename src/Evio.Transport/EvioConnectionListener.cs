@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Net;
 using System.Threading.Tasks.Sources;
 using Evio.Transport.Native;
@@ -28,22 +27,22 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
 
     private StreamListener? _listener;
 
-    private EvioConnectionListener(int loopCount, EvioTransportOptions options, Func<MemoryPool<byte>> createPool, ILogger logger)
+    private EvioConnectionListener(TransportLoops loops)
     {
-        _options = options;
-        _logger = logger;
-        _connections = new ConnectionSet(loopCount, createPool);
+        _options = loops.Options;
+        _logger = loops.Logger;
+        _connections = new ConnectionSet(loops);
 
         // Inline, the accepting loop runs the server's accept loop, which starts each connection on the thread pool (as Kestrel does).
-        _accept.RunContinuationsAsynchronously = options.Scheduling != EvioScheduling.Inline;
+        _accept.RunContinuationsAsynchronously = _options.Scheduling != EvioScheduling.Inline;
     }
 
     public EndPoint EndPoint => _listener!.LocalEndPoint;
 
-    internal static async Task<EvioConnectionListener> BindAsync(
-        EventLoopGroup group, EndPoint endPoint, EvioTransportOptions options, Func<MemoryPool<byte>> createPool, ILogger logger)
+    internal static async Task<EvioConnectionListener> BindAsync(TransportLoops loops, EndPoint endPoint)
     {
-        var listener = new EvioConnectionListener(group.Loops.Count, options, createPool, logger);
+        var (group, options, logger) = (loops.Group, loops.Options, loops.Logger);
+        var listener = new EvioConnectionListener(loops);
         var listenerOptions = new StreamListenerOptions
         {
             Backlog = options.Backlog,

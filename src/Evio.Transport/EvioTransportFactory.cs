@@ -26,7 +26,7 @@ public sealed class EvioTransportFactory :
     private readonly IMeterFactory? _meterFactory;
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
-    private EventLoopGroup? _group;
+    private TransportLoops? _loops;
     private OutboundConnections? _outbound;
     private bool _unsupportedLogged;
     private bool _disposed;
@@ -62,7 +62,7 @@ public sealed class EvioTransportFactory :
     }
 
     /// <summary>The event loops, with their numbers of connections; empty until the first end point is bound.</summary>
-    public IReadOnlyList<EventLoop> Loops => _group?.Loops ?? [];
+    public IReadOnlyList<EventLoop> Loops => _loops?.Group.Loops ?? [];
 
     /// <summary>
     /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, on systems that have a poller
@@ -111,7 +111,7 @@ public sealed class EvioTransportFactory :
 
         try
         {
-            return await EvioConnectionListener.BindAsync(Group(), endpoint, _options, CreatePool, _logger).ConfigureAwait(false);
+            return await EvioConnectionListener.BindAsync(Started(), endpoint).ConfigureAwait(false);
         }
         catch (SocketException exception) when (exception.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
@@ -142,18 +142,18 @@ public sealed class EvioTransportFactory :
     /// <summary>Ends the loops. Connections that are still open are aborted.</summary>
     public async ValueTask DisposeAsync()
     {
-        EventLoopGroup? group;
+        TransportLoops? loops;
         OutboundConnections? outbound;
         lock (_lock)
         {
             _disposed = true;
-            group = _group;
+            loops = _loops;
             outbound = _outbound;
         }
 
-        if (group is not null)
+        if (loops is not null)
         {
-            await group.DisposeAsync().ConfigureAwait(false);
+            await loops.DisposeAsync().ConfigureAwait(false);
         }
 
         if (outbound is not null)
@@ -166,35 +166,21 @@ public sealed class EvioTransportFactory :
     [SuppressMessage("Usage", "VSTHRD002", Justification = "The loops' threads end by themselves; nothing that they wait for runs on this one.")]
     public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
 
-    private EventLoopGroup Group()
+    private TransportLoops Started()
     {
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            if (_group is null)
-            {
-                _group = new EventLoopGroup(new EventLoopGroupOptions
-                {
-                    LoopCount = _options.LoopCount,
-                    LoadBalance = _options.LoadBalance,
-                    MeterFactory = _meterFactory,
-                    OnUnhandledException = (loop, exception) => Log.LoopException(_logger, loop.Index, exception),
-                });
-                Log.LoopsStarted(_logger, _group.Loops.Count, _options.LoadBalance, _options.Scheduling);
-            }
-
-            return _group;
+            return _loops ??= new TransportLoops(_options, _logger, _memoryPoolFactory, _meterFactory);
         }
     }
 
     private OutboundConnections Outbound()
     {
-        var group = Group();
+        var loops = Started();
         lock (_lock)
         {
-            return _outbound ??= new OutboundConnections(group, _options, CreatePool, _logger);
+            return _outbound ??= new OutboundConnections(loops);
         }
     }
-
-    private MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 }

@@ -1,19 +1,18 @@
-using System.Buffers;
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
-using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport;
 
 /// <summary>Makes connections to servers, on the loops on which others are accepted.</summary>
-internal sealed class OutboundConnections(EventLoopGroup group, EvioTransportOptions options, Func<MemoryPool<byte>> createPool, ILogger logger)
+internal sealed class OutboundConnections(TransportLoops loops)
 {
-    private readonly ConnectionSet _connections = new(group.Loops.Count, createPool);
+    private readonly ConnectionSet _connections = new(loops);
 
     internal async Task<ConnectionContext> ConnectAsync(EndPoint endPoint, CancellationToken cancellationToken)
     {
+        var options = loops.Options;
         using var cancellation = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         if (options.ConnectTimeout != Timeout.InfiniteTimeSpan)
         {
@@ -23,7 +22,7 @@ internal sealed class OutboundConnections(EventLoopGroup group, EvioTransportOpt
         EvioConnection? connection = null;
         try
         {
-            await group.ConnectAsync(endPoint, Start, new StreamConnectOptions { NoDelay = options.NoDelay }, cancellation.Token).ConfigureAwait(false);
+            await loops.Group.ConnectAsync(endPoint, Start, new StreamConnectOptions { NoDelay = options.NoDelay }, cancellation.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -40,7 +39,7 @@ internal sealed class OutboundConnections(EventLoopGroup group, EvioTransportOpt
 
         void Start(StreamSocket socket)
         {
-            connection = new EvioConnection(_connections, socket, options, logger);
+            connection = new EvioConnection(_connections, socket, options, loops.Logger);
             socket.Start(connection);
             _connections.Add(connection);
         }
