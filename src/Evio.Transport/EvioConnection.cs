@@ -74,6 +74,14 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     void IStreamHandler.OnReady(ReadyEvents events)
     {
+        if ((events & ReadyEvents.Error) != 0 && Socket.TakeError() is var error and not SocketError.Success)
+        {
+            // A reset is final, however much is still unread or unsent. The reader is told of it before ConnectionClosed fires, or what Kestrel does then
+            // (it ends the connection without a reason) would be taken for the reason.
+            OnReceiveFailed(ToException(error));
+            return;
+        }
+
         bool send;
         ReadyAction action;
         lock (Gate)
@@ -95,12 +103,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             case ReadyAction.ReadAhead:
                 Input.ReadAhead();
                 break;
-        }
-
-        if ((events & ReadyEvents.Error) != 0)
-        {
-            // A reset is final, however much is still unread (the reader will come to it) or unsent.
-            FireConnectionClosed();
         }
     }
 

@@ -309,6 +309,23 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             : IoResult.FromCount(0);
     }
 
+    /// <summary>
+    /// Takes the error that <see cref="ReadyEvents.Error"/> announced: a reset, for example. Otherwise the next receive or send would come to it, a receive
+    /// not before all input that arrived before it is read (<c>SO_ERROR</c>, socket(7)).
+    /// </summary>
+    /// <returns>The error, or <see cref="SocketError.Success"/> when a receive or send has taken it.</returns>
+    public SocketError TakeError()
+    {
+        if (!TryLease())
+        {
+            return SocketError.OperationAborted;
+        }
+
+        var errno = SocketDescriptors.TakeError(_descriptor);
+        EndLease();
+        return Errno.ToSocketError(errno);
+    }
+
     /// <summary>Sends FIN: the peer sees the end of the output after all that was sent before (shutdown(2)).</summary>
     public void ShutdownSend()
     {
