@@ -12,6 +12,10 @@ namespace Evio.Transport;
 /// one continuation after the other until none is left.
 /// </para>
 /// <para>
+/// While a worker has not come to the end of what is there, the loop leaves its descriptors alone: each event that it went to fetch would interrupt the worker
+/// on a busy processor, and bring one request where a moment later there are many.
+/// </para>
+/// <para>
 /// Nobody may be stranded behind a continuation that blocks or computes for long. While some are waiting, the loop looks every millisecond: it adds a
 /// worker as long as there are fewer than processors, and also if none has come back for its next continuation since the last look. The pool
 /// decides when a worker gets a thread, so with everything blocked this degrades to what the pool does by itself.
@@ -28,6 +32,9 @@ internal sealed class PoolDispatcher(EventLoop loop) : IThreadPoolWorkItem
 
     // How many continuations have been taken; written by the workers.
     private long _taken;
+
+    // Whether the loop waits for the workers to come to the end: 0 or 1.
+    private int _loopWaits;
 
     // The loop's.
     private long _takenBefore;
@@ -71,6 +78,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IThreadPoolWorkItem
             Interlocked.Decrement(ref _workers);
         }
         while (!_ready.IsEmpty && Interlocked.CompareExchange(ref _workers, 1, 0) == 0);
+
+        if (Interlocked.Exchange(ref _loopWaits, 0) != 0)
+        {
+            _ = loop.TryPost(static _ => { }, null);
+        }
     }
 
     private void EndBatch()
@@ -79,6 +91,15 @@ internal sealed class PoolDispatcher(EventLoop loop) : IThreadPoolWorkItem
         if (Interlocked.CompareExchange(ref _workers, 1, 0) == 0)
         {
             ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+        else
+        {
+            // It is still busy with an earlier batch. If it ends between these lines it has seen the flag, and the call that it posts ends the wait.
+            Interlocked.Exchange(ref _loopWaits, 1);
+            if (!_ready.IsEmpty)
+            {
+                loop.DeferPolling(LookInterval);
+            }
         }
 
         if (!_looking)

@@ -21,6 +21,7 @@ public sealed class EventLoop
     private readonly TaskCompletionSource _started = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _connectionCount;
+    private TimeSpan _pollingDeferred;
     private bool _stopping;
 
     internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, LoopMeter meter, Poller poller)
@@ -88,6 +89,24 @@ public sealed class EventLoop
         }
 
         return _timers.Add(delay, callback, state);
+    }
+
+    /// <summary>
+    /// Has the loop wait for posted calls, and not look at its descriptors, the next time that it would wait: for those who have not yet done what it
+    /// found before, so that it does not interrupt them and finds more at once. To be used on the loop.
+    /// </summary>
+    /// <param name="limit">The longest wait. It ends with the first call that is posted and when a timer is due.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="limit"/> is negative.</exception>
+    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
+    public void DeferPolling(TimeSpan limit)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(limit, TimeSpan.Zero);
+        if (!IsCurrent)
+        {
+            throw new InvalidOperationException("Polling is deferred on the loop.");
+        }
+
+        _pollingDeferred = limit;
     }
 
     /// <summary>Where the loop's doings are counted. From any thread.</summary>
@@ -197,8 +216,14 @@ public sealed class EventLoop
     /// <summary>One pass, the life of every event: wait, descriptors, posted calls, timers.</summary>
     private void RunOnce()
     {
-        int count;
-        if (_work.TryBlock())
+        var count = 0;
+        if (_pollingDeferred > TimeSpan.Zero)
+        {
+            var timer = _timers.MillisecondsToNext();
+            _work.Park(timer < 0 || timer > _pollingDeferred.TotalMilliseconds ? _pollingDeferred : TimeSpan.FromMilliseconds(timer));
+            _pollingDeferred = default;
+        }
+        else if (_work.TryBlock())
         {
             count = _poller.Wait(_timers.MillisecondsToNext());
 

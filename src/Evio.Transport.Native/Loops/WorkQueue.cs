@@ -12,18 +12,22 @@ internal readonly record struct WorkItem(Action<object?> Callback, object? State
 /// get lost between them: a producer that finds the loop awake knows that it will look again before it blocks, and one that finds it blocked is
 /// the only one to write the wake-up for this pass.
 /// <code>
-///              TryEnqueue            TryBlock, empty   TryBlock, not empty   SetAwake
-///  awake       append                blocked           awake                 awake
-///  blocked     append, wake, awake   -                 -                     awake
-///  closed      refused               -                 -                     closed
+///              TryEnqueue            TryBlock, empty   TryBlock, not empty   SetAwake   Park, empty
+///  awake       append                blocked           awake                 awake      parked, until the time is up
+///  blocked     append, wake, awake   -                 -                     awake      -
+///  parked      append, awake         -                 -                     -          -
+///  closed      refused               -                 -                     closed     -
 /// </code>
+/// A loop that is parked waits here, for items alone, and costs its wakers no system call of the poller's.
 /// </remarks>
 internal sealed class WorkQueue
 {
-    private readonly Lock _lock = new();
+    // A monitor and no Lock, because a parked loop waits on it.
+    private readonly object _lock = new();
     private List<WorkItem> _incoming = [];
     private List<WorkItem> _running = [];
     private bool _awake = true;
+    private bool _parked;
     private bool _ending;
     private bool _closed;
 
@@ -48,6 +52,11 @@ internal sealed class WorkQueue
                 _awake = true;
                 mustWake = true;
             }
+            else if (_parked)
+            {
+                _parked = false;
+                Monitor.Pulse(_lock);
+            }
 
             return true;
         }
@@ -69,6 +78,20 @@ internal sealed class WorkQueue
         lock (_lock)
         {
             _awake = true;
+        }
+    }
+
+    /// <summary>Waits, on the loop, until there is work or the time is up.</summary>
+    internal void Park(TimeSpan limit)
+    {
+        lock (_lock)
+        {
+            if (_incoming.Count == 0)
+            {
+                _parked = true;
+                _ = Monitor.Wait(_lock, limit);
+                _parked = false;
+            }
         }
     }
 

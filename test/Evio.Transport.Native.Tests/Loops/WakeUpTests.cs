@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;
@@ -237,4 +238,93 @@ public sealed class WakeUpTests
         static HashSet<int> EventDescriptors() =>
             [.. ProcessState.Descriptors().Where(static entry => entry.Value == "anon_inode:[eventfd]").Select(static entry => entry.Key)];
     }
+
+    [Fact]
+    public async Task A_loop_that_defers_polling_leaves_its_descriptors_alone_until_a_call_is_posted()
+    {
+        var order = new ConcurrentQueue<string>();
+        using var noted = new SemaphoreSlim(0);
+        await using var group = new TestGroup();
+        await using var server = await Server.StartAsync(group, OnReadable(() => Note("event")));
+        var (client, _) = server.Open();
+
+        // The event is there before the loop would wait, and the call after it.
+        await group.RunAsync(() =>
+        {
+            client.Send([1]);
+            group.Loops[0].DeferPolling(Waiting.Limit);
+        });
+        Assert.True(group.Loops[0].TryPost(_ => Note("call"), null));
+
+        noted.Await();
+        noted.Await();
+        Assert.Equal(["call", "event"], order);
+
+        void Note(string what)
+        {
+            order.Enqueue(what);
+            noted.Release();
+        }
+    }
+
+    [Fact]
+    public async Task A_deferred_poll_ends_with_its_limit_and_with_the_next_timer()
+    {
+        using var readable = new SemaphoreSlim(0);
+        await using var group = new TestGroup();
+        await using var server = await Server.StartAsync(group, OnReadable(() => readable.Release()));
+        var (client, _) = server.Open();
+
+        await group.RunAsync(() => group.Loops[0].DeferPolling(TimeSpan.FromMilliseconds(1)));
+        client.Send([1]);
+        readable.Await();
+
+        using var fired = new SemaphoreSlim(0);
+        await group.RunAsync(() =>
+        {
+            group.Loops[0].Schedule(TimeSpan.FromMilliseconds(20), _ => fired.Release(), null);
+            group.Loops[0].DeferPolling(TimeSpan.FromDays(1));
+        });
+        fired.Await();
+    }
+
+    [Fact]
+    public async Task A_deferred_poll_puts_off_no_call_and_not_the_end()
+    {
+        const int Rounds = 5_000;
+        await using var group = new TestGroup();
+        using var ran = new SemaphoreSlim(0);
+
+        for (var i = 0; i < Rounds; i++)
+        {
+            Assert.True(group.Loops[0].TryPost(
+                _ =>
+                {
+                    group.Loops[0].DeferPolling(TimeSpan.FromDays(1));
+                    ran.Release();
+                },
+                null));
+            ran.Await();
+        }
+    }
+
+    [Fact]
+    public async Task Polling_is_deferred_on_the_loop_and_not_for_less_than_no_time()
+    {
+        await using var group = new TestGroup();
+
+        Assert.Throws<InvalidOperationException>(() => group.Loops[0].DeferPolling(TimeSpan.FromMilliseconds(1)));
+        await group.RunAsync(() => Assert.Throws<ArgumentOutOfRangeException>(() => group.Loops[0].DeferPolling(TimeSpan.FromTicks(-1))));
+    }
+
+    private static Func<StreamSocket, RecordingHandler> OnReadable(Action action) => socket => new RecordingHandler(socket)
+    {
+        Ready = (_, events) =>
+        {
+            if ((events & ReadyEvents.Readable) != 0)
+            {
+                action();
+            }
+        },
+    };
 }
