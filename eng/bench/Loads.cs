@@ -1,0 +1,176 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+
+namespace Evio.Bench;
+
+/// <summary>How one scenario loads a server: which tool, with which arguments, and how its output is read.</summary>
+internal abstract record Load
+{
+    public abstract Tool Tool { get; }
+
+    public abstract IEnumerable<string> Arguments(int port, int seconds, string scratch);
+
+    /// <exception cref="LoadOutputException">The tool printed something else than the result of a run.</exception>
+    public abstract LoadResult Parse(string output, int seconds, string scratch);
+}
+
+/// <summary>wrk: HTTP/1.1 keep-alive, each connection with one request under way.</summary>
+internal sealed partial record WrkLoad(int Connections, string Path, string Scheme = "http") : Load
+{
+    public override Tool Tool => Tool.Wrk;
+
+    public override IEnumerable<string> Arguments(int port, int seconds, string scratch) =>
+        ["-t", "1", "-c", $"{Connections}", "-d", $"{seconds}s", "--latency", $"{Scheme}://127.0.0.1:{port}{Path}"];
+
+    public override LoadResult Parse(string output, int seconds, string scratch) => Parse(output);
+
+    public static LoadResult Parse(string output)
+    {
+        var total = Total().Match(output);
+        var (p50, p99) = (Percentile(50).Match(output), Percentile(99).Match(output));
+        if (!total.Success || !p50.Success || !p99.Success)
+        {
+            throw new LoadOutputException("wrk did not report a run.", output);
+        }
+
+        var failures = new List<string>();
+        long failed = 0;
+        if (SocketErrors().Match(output) is { Success: true } socketErrors)
+        {
+            failures.Add(socketErrors.Value.Trim());
+            failed += socketErrors.Groups[1].Captures.Sum(static count => long.Parse(count.Value, CultureInfo.InvariantCulture));
+        }
+
+        if (Refused().Match(output) is { Success: true } refused)
+        {
+            failures.Add(refused.Value.Trim());
+            failed += long.Parse(refused.Groups[1].Value, CultureInfo.InvariantCulture);
+        }
+
+        return new LoadResult(
+            Microseconds(total.Groups[2].Value) / 1e6,
+            long.Parse(total.Groups[1].Value, CultureInfo.InvariantCulture),
+            failed,
+            failures.Count == 0 ? null : string.Join("; ", failures),
+            Microseconds(p50.Groups[1].Value),
+            Microseconds(p99.Groups[1].Value));
+    }
+
+    /// <summary>A time as wrk and h2load print it: 643.00us, 1.25ms, 10.10s, 1.50m.</summary>
+    public static double Microseconds(string time)
+    {
+        var match = Time().Match(time);
+        return match.Success
+            ? double.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) * match.Groups[2].Value switch
+            {
+                "us" => 1,
+                "ms" => 1e3,
+                "s" => 1e6,
+                "m" => 60e6,
+                _ => 3600e6,
+            }
+            : throw new FormatException($"'{time}' is no time.");
+    }
+
+    private static Regex Percentile(int percent) => percent == 50 ? Median() : NinetyNinth();
+
+    [GeneratedRegex(@"^\s*(\d+) requests in ([0-9.]+[a-z]+),", RegexOptions.Multiline)]
+    private static partial Regex Total();
+
+    [GeneratedRegex(@"^\s*50%\s+([0-9.]+[a-z]+)", RegexOptions.Multiline)]
+    private static partial Regex Median();
+
+    [GeneratedRegex(@"^\s*99%\s+([0-9.]+[a-z]+)", RegexOptions.Multiline)]
+    private static partial Regex NinetyNinth();
+
+    [GeneratedRegex(@"Socket errors:(?:,? [a-z]+ (\d+))+")]
+    private static partial Regex SocketErrors();
+
+    [GeneratedRegex(@"Non-2xx or 3xx responses: (\d+)")]
+    private static partial Regex Refused();
+
+    [GeneratedRegex(@"^([0-9.]+)(us|ms|s|m|h)$")]
+    private static partial Regex Time();
+}
+
+/// <summary>h2load: HTTP/2 with prior knowledge, each connection with so many streams under way.</summary>
+internal sealed partial record H2Load(int Connections, int Streams, string Path) : Load
+{
+    public override Tool Tool => Tool.H2Load;
+
+    public override IEnumerable<string> Arguments(int port, int seconds, string scratch) =>
+    [
+        "-t", "1", "-c", $"{Connections}", "-m", $"{Streams}", "-D", $"{seconds}", "--log-file", LogFile(scratch), $"http://127.0.0.1:{port}{Path}",
+    ];
+
+    public override LoadResult Parse(string output, int seconds, string scratch)
+    {
+        var log = LogFile(scratch);
+        try
+        {
+            return Parse(output, seconds, File.ReadLines(log));
+        }
+        finally
+        {
+            File.Delete(log);
+        }
+    }
+
+    /// <param name="log">A line per request: when it began, its status, how many µs it took.</param>
+    public static LoadResult Parse(string output, int seconds, IEnumerable<string> log)
+    {
+        var counts = Counts().Match(output);
+        double[] latencies = [.. log.Select(static line => double.Parse(line.AsSpan(line.LastIndexOf('\t') + 1), CultureInfo.InvariantCulture))];
+        if (!counts.Success || latencies.Length == 0)
+        {
+            throw new LoadOutputException("h2load did not report a run.", output);
+        }
+
+        Array.Sort(latencies);
+        var (done, succeeded, failed) = (Count(1), Count(2), Count(3) + Count(4) + Count(5));
+        failed = Math.Max(failed, done - succeeded);
+
+        // With -D, h2load counts what was done within that time.
+        return new LoadResult(
+            seconds, succeeded, failed, failed == 0 ? null : counts.Value, Statistics.Percentile(latencies, 50), Statistics.Percentile(latencies, 99));
+
+        long Count(int group) => long.Parse(counts.Groups[group].Value, CultureInfo.InvariantCulture);
+    }
+
+    private static string LogFile(string scratch) => System.IO.Path.Combine(scratch, "h2load.log");
+
+    [GeneratedRegex(@"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout")]
+    private static partial Regex Counts();
+}
+
+/// <summary>load.c, for what wrk and h2load cannot do.</summary>
+internal sealed record OwnLoad(string Mode, params IReadOnlyList<string> Options) : Load
+{
+    public override Tool Tool => Tool.Compiler;
+
+    public override IEnumerable<string> Arguments(int port, int seconds, string scratch) =>
+        [Mode, "--port", $"{port}", "--seconds", $"{seconds}", .. Options];
+
+    public override LoadResult Parse(string output, int seconds, string scratch) => Parse(output);
+
+    public static LoadResult Parse(string output)
+    {
+        try
+        {
+            using var json = JsonDocument.Parse(output);
+            var run = json.RootElement;
+            return new LoadResult(
+                run.GetProperty("seconds").GetDouble(),
+                run.GetProperty("requests").GetInt64(),
+                run.GetProperty("failed").GetInt64(),
+                run.GetProperty("failure").GetString(),
+                run.GetProperty("p50_us").GetDouble(),
+                run.GetProperty("p99_us").GetDouble());
+        }
+        catch (Exception malformed) when (malformed is JsonException or KeyNotFoundException or InvalidOperationException)
+        {
+            throw new LoadOutputException("The load generator did not report a run.", output);
+        }
+    }
+}

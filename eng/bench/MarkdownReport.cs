@@ -1,0 +1,114 @@
+using System.Globalization;
+using System.Text;
+
+namespace Evio.Bench;
+
+/// <summary>The report as it goes into the documentation.</summary>
+internal static class MarkdownReport
+{
+    /// <summary>From this share of its processor on, a load generator may be what limits a figure.</summary>
+    private const double LoadBound = 0.95;
+
+    public static string Write(Report report)
+    {
+        var text = new StringBuilder();
+        text.AppendLine($"`{report.Command}` on {report.Machine.Line}; server on processor {report.Processors.Server}, load on {report.Processors.Load}; " +
+            $"{report.Options.Pairs} pairs of {report.Options.Duration} s after {report.Options.WarmUp} s of warm-up.");
+        if (report.Warning is { } warning)
+        {
+            text.AppendLine().AppendLine($"**{warning}**");
+        }
+
+        foreach (var scenario in report.Scenarios)
+        {
+            text.AppendLine().AppendLine($"### {scenario.Scenario.Name}").AppendLine().AppendLine($"{Title(scenario)}.").AppendLine();
+            if (scenario.Skipped is { } reason)
+            {
+                text.AppendLine($"Skipped: {reason}.");
+            }
+            else
+            {
+                WriteTable(text, scenario);
+            }
+        }
+
+        return text.ToString();
+    }
+
+    private static string Title(ScenarioResult scenario) =>
+        scenario.Rate is { } rate ? $"{scenario.Scenario.Title}: {rate.ToString("N0", CultureInfo.InvariantCulture)} requests/s" : scenario.Scenario.Title;
+
+    private static void WriteTable(StringBuilder text, ScenarioResult scenario)
+    {
+        var baseline = scenario.Baseline;
+        var limit = scenario.Find(Variant.CEpoll);
+        var isIdle = scenario.Scenario.IdleConnections is not null;
+        List<string[]> rows =
+        [
+            isIdle
+                ? ["", "memory per connection", "memory in all", "errors"]
+                : ["", "requests/s", "requests per CPU second", .. limit is null ? (string[])[] : ["of c-epoll"], "p50", "p99", "peak memory", "errors"],
+        ];
+        foreach (var variant in scenario.Variants)
+        {
+            if (!variant.HasFigures)
+            {
+                rows.Add([variant.Variant.Name, .. Enumerable.Repeat("", rows[0].Length - 2), $"failed: {FirstLine(variant.Failure)}"]);
+                continue;
+            }
+
+            rows.Add(isIdle
+                ? [variant.Variant.Name, Cell(static pair => pair.MemoryPerConnection!.Value, Bytes), Cell(static pair => pair.PeakMemory, Bytes), "0"]
+                :
+                [
+                    variant.Variant.Name + (variant.Median(static pair => pair.LoadBusy) > LoadBound ? " †" : ""),
+                    Cell(static pair => pair.Load.RequestsPerSecond, Count),
+                    Cell(static pair => pair.RequestsPerCpuSecond, Count, withRange: true),
+                    .. limit is null ? (string[])[] : [Short(variant.RatioTo(limit, static pair => pair.RequestsPerCpuSecond))],
+                    Cell(static pair => pair.Load.P50Microseconds, Time),
+                    Cell(static pair => pair.Load.P99Microseconds, Time),
+                    Cell(static pair => pair.PeakMemory, Bytes),
+                    "0",
+                ]);
+
+            string Cell(Func<Measurement, double> value, Func<double, string> format, bool withRange = false) =>
+                format(variant.Median(value)) + (variant == baseline ? "" : Long(variant.RatioTo(baseline, value), withRange));
+        }
+
+        int[] widths = [.. rows[0].Select((_, column) => rows.Max(row => row[column].Length))];
+        rows.Insert(1, [.. widths.Select(static (width, column) => column == 0 ? new string('-', width) : new string('-', Math.Max(1, width - 1)) + ":")]);
+        foreach (var row in rows)
+        {
+            text.Append('|');
+            for (var column = 0; column < row.Length; column++)
+            {
+                text.Append(' ').Append(column == 0 ? row[column].PadRight(widths[column]) : row[column].PadLeft(widths[column])).Append(" |");
+            }
+
+            text.AppendLine();
+        }
+
+        if (rows.Any(static row => row[0].EndsWith('†')))
+        {
+            text.AppendLine().AppendLine("† The load generator was at its limit: requests per CPU second is the figure that counts.");
+        }
+    }
+
+    private static string Long(Ratio? ratio, bool withRange) => ratio is null
+        ? ""
+        : Invariant($" · {ratio.Median:0.00}×") + (withRange ? Invariant($" ({ratio.Min:0.00}–{ratio.Max:0.00})") : "");
+
+    private static string Short(Ratio? ratio) => ratio is null ? "" : Invariant($"{ratio.Median:0.00}");
+
+    private static string Count(double value) => Invariant($"{value:N0}");
+
+    private static string Time(double microseconds) =>
+        microseconds < 1000 ? Invariant($"{microseconds:0} µs") : microseconds < 1e6 ? Invariant($"{microseconds / 1e3:0.00} ms") : Invariant($"{microseconds / 1e6:0.00} s");
+
+    private static string Bytes(double bytes) =>
+        Math.Abs(bytes) < 1024 * 1024 ? Invariant($"{bytes / 1024:0.0} KiB") : Invariant($"{bytes / (1024 * 1024):0} MiB");
+
+    private static string FirstLine(string? text) => (text ?? "not measured").Split('\n')[0].Replace('|', '/');
+
+    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
+}

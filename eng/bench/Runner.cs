@@ -1,0 +1,156 @@
+using System.Diagnostics;
+
+namespace Evio.Bench;
+
+/// <param name="Pairs">How often each variant is measured.</param>
+/// <param name="Duration">Seconds of each measurement.</param>
+/// <param name="WarmUp">Seconds of load that each server gets before the first.</param>
+internal sealed record RunOptions(int Pairs, int Duration, int WarmUp, IReadOnlyCollection<string> Transports)
+{
+    private const int StartSeconds = 1;
+    private const double SecondsBetweenRuns = 0.3;
+
+    /// <summary>How long code that is not compiled while it runs needs to get warm.</summary>
+    private const int WarmUpOfC = 1;
+
+    public int WarmUpOf(Variant variant) => variant.IsSample ? WarmUp : Math.Min(WarmUp, WarmUpOfC);
+
+    public double ExpectedSeconds(Scenario scenario) =>
+        scenario.Variants.Where(variant => Variant.Matches(variant, Transports))
+            .Sum(variant => StartSeconds + WarmUpOf(variant) + (Pairs * (Duration + SecondsBetweenRuns)));
+}
+
+/// <summary>Runs scenarios: one process per variant, and then each variant in turn, as often as there are pairs.</summary>
+internal sealed class Runner(Workshop workshop, RunOptions options, (int Server, int Load) processors, Progress progress)
+{
+    public async Task<ScenarioResult> RunAsync(Scenario scenario, CancellationToken cancellation)
+    {
+        Contender[] contenders =
+        [
+            .. scenario.Variants
+                .Where(variant => Variant.Matches(variant, options.Transports) && (variant.IsSample || Tool.Compiler.IsInstalled))
+                .Select(static variant => new Contender(variant)),
+        ];
+        try
+        {
+            await PrepareAsync(scenario, contenders, cancellation);
+            for (var pair = 0; pair < options.Pairs; pair++)
+            {
+                // Each time another one begins, so that none always follows the same one.
+                for (var turn = 0; turn < contenders.Length; turn++)
+                {
+                    var contender = contenders[(pair + turn) % contenders.Length];
+                    progress.Report($"{scenario.Name}, pair {pair + 1} of {options.Pairs}, {contender.Variant.Name}{contender.LastFigure}");
+                    await contender.TryAsync(async server =>
+                        contender.Pairs.Add(await MeasureAsync(scenario.Load, server, options.Duration, cancellation)));
+                }
+            }
+        }
+        finally
+        {
+            foreach (var contender in contenders)
+            {
+                await contender.DisposeAsync();
+            }
+        }
+
+        return new ScenarioResult(scenario, [.. contenders.Select(static contender => contender.Result)]);
+    }
+
+    private async Task PrepareAsync(Scenario scenario, Contender[] contenders, CancellationToken cancellation)
+    {
+        string? answer = null;
+        foreach (var contender in contenders)
+        {
+            progress.Report($"{scenario.Name}, warming up {contender.Variant.Name}");
+            contender.Server = await Server.StartAsync(contender.Variant, scenario.Port, workshop, processors.Server, cancellation);
+            await contender.TryAsync(async server =>
+            {
+                if (scenario.Probe is { } path)
+                {
+                    var other = await server.ProbeAsync(path, cancellation);
+                    answer ??= other;
+                    if (other != answer)
+                    {
+                        throw new BenchException($"answers {path} with other bytes than {contenders[0].Variant.Name}:\n{other}\ninstead of\n{answer}");
+                    }
+                }
+
+                if (options.WarmUpOf(contender.Variant) is > 0 and var seconds)
+                {
+                    await MeasureAsync(scenario.Load, server, seconds, cancellation);
+                }
+            });
+        }
+    }
+
+    private async Task<Measurement> MeasureAsync(Load load, Server server, int seconds, CancellationToken cancellation)
+    {
+        var program = load is OwnLoad ? workshop.LoadGenerator : load.Tool.Command;
+        var process = server.Process;
+        process.ResetPeakMemory();
+
+        var (cpuBefore, processorBefore, started) = (process.CpuSeconds(), ProcessorTime.Read(processors.Server), Stopwatch.GetTimestamp());
+        await using var child = Child.Start(Child.Pinned(processors.Load, program, load.Arguments(server.Port, seconds, workshop.Output)));
+        var loadBusy = WatchAsync(child, TimeSpan.FromSeconds(seconds), cancellation);
+        var output = await child.WaitAsync(cancellation);
+        var (cpu, elapsed) = (process.CpuSeconds() - cpuBefore, Stopwatch.GetElapsedTime(started).TotalSeconds);
+        var processorBusy = ProcessorTime.Read(processors.Server).BusySince(processorBefore);
+
+        var result = load.Parse(output, seconds, workshop.Output);
+        if (result.Failed > 0 || result.Requests == 0)
+        {
+            throw new BenchException($"{result.Failed} failed requests, {result.Requests} answered: {result.Failure}");
+        }
+
+        var serverBusy = cpu / elapsed;
+        return new Measurement(result, cpu, serverBusy, await loadBusy, Math.Max(0, processorBusy - serverBusy), process.PeakMemory());
+    }
+
+    /// <summary>The child's share of a processor in the middle of its run: neither while it connects, nor while it sums up.</summary>
+    private static async Task<double> WatchAsync(Child child, TimeSpan duration, CancellationToken cancellation)
+    {
+        await Task.Delay(duration * 0.2, cancellation);
+        var (cpuBefore, started) = (Cpu(), Stopwatch.GetTimestamp());
+        await Task.Delay(duration * 0.6, cancellation);
+        return (Cpu() - cpuBefore) / Stopwatch.GetElapsedTime(started).TotalSeconds;
+
+        // A generator that fails ends early; what it says of that is the answer, not this.
+        double Cpu() => child.HasExited ? double.NaN : child.CpuSeconds();
+    }
+
+    /// <summary>A variant on its way through a scenario. Its first failure takes it out.</summary>
+    private sealed class Contender(Variant variant) : IAsyncDisposable
+    {
+        private string? _failure;
+
+        public Variant Variant => variant;
+
+        public Server? Server { get; set; }
+
+        public List<Measurement> Pairs { get; } = [];
+
+        public VariantResult Result => new(variant, Pairs, _failure);
+
+        public string LastFigure => Pairs.Count == 0 ? "" : $" ({Pairs[^1].Load.RequestsPerSecond:N0} requests/s before)";
+
+        public async Task TryAsync(Func<Server, Task> step)
+        {
+            if (_failure is not null)
+            {
+                return;
+            }
+
+            try
+            {
+                await step(Server!);
+            }
+            catch (Exception failure) when (failure is BenchException or LoadOutputException or IOException or System.Net.Sockets.SocketException)
+            {
+                _failure = failure.Message;
+            }
+        }
+
+        public ValueTask DisposeAsync() => Server?.DisposeAsync() ?? ValueTask.CompletedTask;
+    }
+}
