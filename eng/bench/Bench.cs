@@ -37,7 +37,7 @@ internal static class Bench
             : names;
 
     /// <summary>0 when all that was measured went well.</summary>
-    public static async Task<int> RunAsync(IReadOnlyList<Scenario> scenarios, RunOptions options, string command, CancellationToken cancellation)
+    public static async Task<int> RunAsync(IReadOnlyList<Scenario> scenarios, RunOptions options, FileInfo? docs, string command, CancellationToken cancellation)
     {
         if (!OperatingSystem.IsLinux())
         {
@@ -67,7 +67,7 @@ internal static class Bench
             Console.Error.WriteLine($"Warning: the machine is busy ({machine.BusyFraction:P0}). Figures taken now show nothing.");
         }
 
-        var runnable = scenarios.Where(static scenario => scenario.Load.Tool.IsInstalled).ToList();
+        var runnable = scenarios.Where(static scenario => scenario.Obstacle is null);
         var progress = new Progress(PublishSeconds + runnable.Sum(options.ExpectedSeconds));
         progress.Report("publishing the sample");
         await workshop.PrepareAsync(Tool.Compiler.IsInstalled, cancellation);
@@ -76,13 +76,22 @@ internal static class Bench
         var report = new Report(machine, command, options, processors, []);
         foreach (var scenario in scenarios)
         {
-            var result = scenario.Load.Tool.IsInstalled
-                ? await runner.RunAsync(scenario, cancellation)
-                : new ScenarioResult(scenario, [], $"{scenario.Load.Tool.Command} is not installed (package {scenario.Load.Tool.Package})");
+            var result = scenario.Obstacle is { } obstacle
+                ? new ScenarioResult(scenario, [], obstacle)
+                : await runner.RunAsync(scenario, cancellation);
             report = report with { Scenarios = [.. report.Scenarios, result] };
 
             // After each scenario, so that a run that is stopped leaves what it has.
-            await File.WriteAllTextAsync(Path.Combine(workshop.Output, "results.md"), MarkdownReport.Write(report), cancellation);
+            await WriteAsync("results.md", MarkdownReport.Write(report));
+            await WriteAsync("results.json", JsonReport.Write(report));
+            await WriteAsync("results.svg", SvgChart.Write(report));
+        }
+
+        if (docs is not null)
+        {
+            var document = await File.ReadAllTextAsync(docs.FullName, cancellation);
+            await File.WriteAllTextAsync(docs.FullName, MarkdownReport.Insert(document, MarkdownReport.Write(report)), cancellation);
+            await File.WriteAllTextAsync(Path.ChangeExtension(docs.FullName, ".svg"), SvgChart.Write(report), cancellation);
         }
 
         progress.Clear();
@@ -94,5 +103,7 @@ internal static class Bench
         }
 
         return report.Scenarios.Any(static scenario => scenario.HasFailed) ? 1 : 0;
+
+        Task WriteAsync(string name, string text) => File.WriteAllTextAsync(Path.Combine(workshop.Output, name), text, cancellation);
     }
 }

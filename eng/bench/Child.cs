@@ -19,9 +19,7 @@ internal sealed partial class Child : IAsyncDisposable
         _process.ErrorDataReceived += (_, line) => Collect(line.Data);
     }
 
-    public int Id => _process.Id;
-
-    public bool HasExited => _process.HasExited;
+    public int Id { get; private set; }
 
     public string Output
     {
@@ -41,6 +39,7 @@ internal sealed partial class Child : IAsyncDisposable
         start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
         var child = new Child(new Process { StartInfo = start });
         child._process.Start();
+        child.Id = child._process.Id;
         child._process.BeginOutputReadLine();
         child._process.BeginErrorReadLine();
         return child;
@@ -84,16 +83,13 @@ internal sealed partial class Child : IAsyncDisposable
     /// <summary>
     /// User and system time of all threads, those that have ended included, in nanoseconds where /proc/PID/stat has hundredths of a second.
     /// </summary>
-    public double CpuSeconds()
-    {
-        // The result is an error number here, not a flag that errno explains.
-        if (GetCpuClock(Id, out var clock) != 0 || GetTime(clock, out var time) != 0)
-        {
-            throw new BenchException($"Process {Id} is gone:\n{Output.Trim()}");
-        }
+    /// <exception cref="BenchException">The process has ended.</exception>
+    public double CpuSeconds() => TryReadCpu() ?? throw new BenchException($"Process {Id} has ended:\n{Output.Trim()}");
 
-        return time.Seconds + (time.Nanoseconds / 1e9);
-    }
+    /// <summary>Null when the process has ended.</summary>
+    public double? TryReadCpu() =>
+        // Results are error numbers here, not flags that errno explains.
+        GetCpuClock(Id, out var clock) == 0 && GetTime(clock, out var time) == 0 ? time.Seconds + (time.Nanoseconds / 1e9) : null;
 
     /// <summary>Forgets the peak of the resident memory so far.</summary>
     public void ResetPeakMemory() => File.WriteAllText($"/proc/{Id}/clear_refs", "5");

@@ -152,13 +152,16 @@ internal sealed record OwnLoad(string Mode, params IReadOnlyList<string> Options
     public override IEnumerable<string> Arguments(int port, int seconds, string scratch) =>
         [Mode, "--port", $"{port}", "--seconds", $"{seconds}", .. Options];
 
+    public OwnLoad With(params string[] options) => this with { Options = [.. Options, .. options] };
+
     public override LoadResult Parse(string output, int seconds, string scratch) => Parse(output);
 
+    /// <param name="output">The result as JSON in the last line.</param>
     public static LoadResult Parse(string output)
     {
         try
         {
-            using var json = JsonDocument.Parse(output);
+            using var json = JsonDocument.Parse(output.TrimEnd().Split('\n')[^1]);
             var run = json.RootElement;
             return new LoadResult(
                 run.GetProperty("seconds").GetDouble(),

@@ -51,6 +51,13 @@ internal sealed record Machine(string Cpu, int Processors, string Kernel, string
         return (allowed[0], allowed.Skip(1).Where(processor => !siblings.Contains(processor)).FirstOrDefault(allowed[1]));
     }
 
+    /// <summary>The hard limit of open files, up to which .NET and the load generator raise theirs.</summary>
+    public static long MaxOpenFiles()
+    {
+        var limits = File.ReadLines("/proc/self/limits").First(static line => line.StartsWith("Max open files", StringComparison.Ordinal));
+        return long.TryParse(limits.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4], CultureInfo.InvariantCulture, out var hard) ? hard : long.MaxValue;
+    }
+
     /// <summary>A list in the kernel's notation: <c>0-3,8</c>.</summary>
     public static IReadOnlyList<int> ParseList(string list) =>
     [
@@ -64,7 +71,8 @@ internal sealed record Machine(string Cpu, int Processors, string Kernel, string
 }
 
 /// <summary>How long processors have been busy and idle, in ticks of /proc/stat.</summary>
-internal readonly record struct ProcessorTime(long Busy, long Idle)
+/// <param name="Interrupts">The part of <paramref name="Busy"/> that interrupts took, on behalf of whichever process.</param>
+internal readonly record struct ProcessorTime(long Busy, long Interrupts, long Idle)
 {
     public static ProcessorTime ReadAll() => Parse(File.ReadAllText("/proc/stat"), "cpu");
 
@@ -76,13 +84,25 @@ internal readonly record struct ProcessorTime(long Busy, long Idle)
         return busy + idle == 0 ? 0 : (double)busy / (busy + idle);
     }
 
+    /// <summary>
+    /// The share that processes took, leaving out interrupts: some kernels charge those to the process that they interrupt and others do not.
+    /// </summary>
+    public double ProcessesSince(ProcessorTime before)
+    {
+        var (processes, all) = (Busy - Interrupts - before.Busy + before.Interrupts, Busy + Idle - before.Busy - before.Idle);
+        return all == 0 ? 0 : (double)processes / all;
+    }
+
     public static ProcessorTime Parse(string stat, string processor)
     {
         var line = stat.Split('\n').First(line => line.StartsWith($"{processor} ", StringComparison.Ordinal));
 
         // user nice system idle iowait irq softirq steal; guest time, which follows, is part of user time.
-        long[] ticks = [.. line.Split(' ', StringSplitOptions.RemoveEmptyEntries).Skip(1).Take(8).Select(static text => long.Parse(text, CultureInfo.InvariantCulture))];
+        long[] ticks =
+        [
+            .. line.Split(' ', StringSplitOptions.RemoveEmptyEntries).Skip(1).Take(8).Select(static text => long.Parse(text, CultureInfo.InvariantCulture)),
+        ];
         var idle = ticks[3] + ticks[4];
-        return new ProcessorTime(ticks.Sum() - idle, idle);
+        return new ProcessorTime(ticks.Sum() - idle, ticks[5] + ticks[6], idle);
     }
 }

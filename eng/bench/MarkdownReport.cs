@@ -9,10 +9,26 @@ internal static class MarkdownReport
     /// <summary>From this share of its processor on, a load generator may be what limits a figure.</summary>
     private const double LoadBound = 0.95;
 
+    private const string Begin = "<!-- results of eng/bench.sh: begin -->";
+    private const string End = "<!-- results of eng/bench.sh: end -->";
+
+    /// <summary>The document with the report in the place of the one before it.</summary>
+    /// <exception cref="BenchException">The document has no place for it.</exception>
+    public static string Insert(string document, string markdown)
+    {
+        var begin = document.IndexOf(Begin, StringComparison.Ordinal);
+        var end = begin < 0 ? -1 : document.IndexOf(End, begin, StringComparison.Ordinal);
+        return end < 0
+            ? throw new BenchException($"The document has no lines '{Begin}' and '{End}'.")
+            : $"{document[..(begin + Begin.Length)]}\n\n{markdown.Trim()}\n\n{document[end..]}";
+    }
+
     public static string Write(Report report)
     {
         var text = new StringBuilder();
-        text.AppendLine($"`{report.Command}` on {report.Machine.Line}; server on processor {report.Processors.Server}, load on {report.Processors.Load}; " +
+        text.AppendLine($"`{report.Command}`").AppendLine();
+        text.AppendLine($"{report.Machine.Line}.");
+        text.AppendLine($"Server on processor {report.Processors.Server}, load on {report.Processors.Load}; " +
             $"{report.Options.Pairs} pairs of {report.Options.Duration} s after {report.Options.WarmUp} s of warm-up.");
         if (report.Warning is { } warning)
         {
@@ -61,7 +77,7 @@ internal static class MarkdownReport
                 ? [variant.Variant.Name, Cell(static pair => pair.MemoryPerConnection!.Value, Bytes), Cell(static pair => pair.PeakMemory, Bytes), "0"]
                 :
                 [
-                    variant.Variant.Name + (variant.Median(static pair => pair.LoadBusy) > LoadBound ? " †" : ""),
+                    variant.Variant.Name + (scenario.Rate is null && variant.Median(static pair => pair.LoadBusy) > LoadBound ? " †" : ""),
                     Cell(static pair => pair.Load.RequestsPerSecond, Count),
                     Cell(static pair => pair.RequestsPerCpuSecond, Count, withRange: true),
                     .. limit is null ? (string[])[] : [Short(variant.RatioTo(limit, static pair => pair.RequestsPerCpuSecond))],
@@ -102,8 +118,12 @@ internal static class MarkdownReport
 
     private static string Count(double value) => Invariant($"{value:N0}");
 
-    private static string Time(double microseconds) =>
-        microseconds < 1000 ? Invariant($"{microseconds:0} µs") : microseconds < 1e6 ? Invariant($"{microseconds / 1e3:0.00} ms") : Invariant($"{microseconds / 1e6:0.00} s");
+    private static string Time(double microseconds) => microseconds switch
+    {
+        < 1e3 => Invariant($"{microseconds:0} µs"),
+        < 1e6 => Invariant($"{microseconds / 1e3:0.00} ms"),
+        _ => Invariant($"{microseconds / 1e6:0.00} s"),
+    };
 
     private static string Bytes(double bytes) =>
         Math.Abs(bytes) < 1024 * 1024 ? Invariant($"{bytes / 1024:0.0} KiB") : Invariant($"{bytes / (1024 * 1024):0} MiB");

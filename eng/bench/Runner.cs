@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 
 namespace Evio.Bench;
 
@@ -9,15 +10,20 @@ internal sealed record RunOptions(int Pairs, int Duration, int WarmUp, IReadOnly
 {
     private const int StartSeconds = 1;
     private const double SecondsBetweenRuns = 0.3;
+    private const int IdleSeconds = 4;
 
     /// <summary>How long code that is not compiled while it runs needs to get warm.</summary>
     private const int WarmUpOfC = 1;
 
+    /// <summary>For connections that do nothing: code that is half compiled has the same memory per connection.</summary>
+    public int WarmUpOfIdle => Math.Min(WarmUp, 3);
+
     public int WarmUpOf(Variant variant) => variant.IsSample ? WarmUp : Math.Min(WarmUp, WarmUpOfC);
 
     public double ExpectedSeconds(Scenario scenario) =>
-        scenario.Variants.Where(variant => Variant.Matches(variant, Transports))
-            .Sum(variant => StartSeconds + WarmUpOf(variant) + (Pairs * (Duration + SecondsBetweenRuns)));
+        scenario.Variants.Where(variant => Variant.Matches(variant, Transports)).Sum(variant => scenario.IdleConnections is null
+            ? StartSeconds + WarmUpOf(variant) + (Pairs * (Duration + SecondsBetweenRuns))
+            : Pairs * (StartSeconds + WarmUpOfIdle + IdleSeconds));
 }
 
 /// <summary>Runs scenarios: one process per variant, and then each variant in turn, as often as there are pairs.</summary>
@@ -31,19 +37,29 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
                 .Where(variant => Variant.Matches(variant, options.Transports) && (variant.IsSample || Tool.Compiler.IsInstalled))
                 .Select(static variant => new Contender(variant)),
         ];
+        double? rate = null;
         try
         {
-            await PrepareAsync(scenario, contenders, cancellation);
-            for (var pair = 0; pair < options.Pairs; pair++)
+            if (scenario.IdleConnections is { } connections)
             {
-                // Each time another one begins, so that none always follows the same one.
-                for (var turn = 0; turn < contenders.Length; turn++)
+                await InTurnAsync(scenario, contenders, (contender, _) => MeasureIdleAsync(scenario, connections, contender, cancellation));
+            }
+            else
+            {
+                await PrepareAsync(scenario, contenders, cancellation);
+                var load = scenario.Load;
+                if (scenario.RateOfBaseline is { } fraction)
                 {
-                    var contender = contenders[(pair + turn) % contenders.Length];
-                    progress.Report($"{scenario.Name}, pair {pair + 1} of {options.Pairs}, {contender.Variant.Name}{contender.LastFigure}");
-                    await contender.TryAsync(async server =>
-                        contender.Pairs.Add(await MeasureAsync(scenario.Load, server, options.Duration, cancellation)));
+                    rate = await FindRateAsync(scenario, contenders, fraction, cancellation);
+                    if (rate is null)
+                    {
+                        return new ScenarioResult(scenario, [.. contenders.Select(static contender => contender.Result)]);
+                    }
+
+                    load = ((OwnLoad)load).With("--rate", string.Create(CultureInfo.InvariantCulture, $"{rate}"));
                 }
+
+                await InTurnAsync(scenario, contenders, (_, server) => MeasureAsync(load, server!, options.Duration, cancellation));
             }
         }
         finally
@@ -54,7 +70,21 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
             }
         }
 
-        return new ScenarioResult(scenario, [.. contenders.Select(static contender => contender.Result)]);
+        return new ScenarioResult(scenario, [.. contenders.Select(static contender => contender.Result)], Rate: rate);
+    }
+
+    private async Task InTurnAsync(Scenario scenario, Contender[] contenders, Func<Contender, Server?, Task<Measurement>> measure)
+    {
+        for (var pair = 0; pair < options.Pairs; pair++)
+        {
+            // Each time another one begins, so that none always follows the same one.
+            for (var turn = 0; turn < contenders.Length; turn++)
+            {
+                var contender = contenders[(pair + turn) % contenders.Length];
+                progress.Report($"{scenario.Name}, pair {pair + 1} of {options.Pairs}, {contender.Variant.Name}{contender.LastFigure}");
+                await contender.TryAsync(async server => contender.Pairs.Add(await measure(contender, server)));
+            }
+        }
     }
 
     private async Task PrepareAsync(Scenario scenario, Contender[] contenders, CancellationToken cancellation)
@@ -63,9 +93,9 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         foreach (var contender in contenders)
         {
             progress.Report($"{scenario.Name}, warming up {contender.Variant.Name}");
-            contender.Server = await Server.StartAsync(contender.Variant, scenario.Port, workshop, processors.Server, cancellation);
-            await contender.TryAsync(async server =>
+            await contender.TryAsync(async _ =>
             {
+                var server = contender.Server = await StartAsync(contender.Variant, scenario, cancellation);
                 if (scenario.Probe is { } path)
                 {
                     var other = await server.ProbeAsync(path, cancellation);
@@ -84,6 +114,50 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         }
     }
 
+    private Task<Server> StartAsync(Variant variant, Scenario scenario, CancellationToken cancellation) =>
+        Server.StartAsync(variant, scenario.Port, workshop, processors.Server, cancellation);
+
+    /// <summary>The fraction of what the baseline, or else the first variant, manages when nothing holds the load back.</summary>
+    private async Task<double?> FindRateAsync(Scenario scenario, Contender[] contenders, double fraction, CancellationToken cancellation)
+    {
+        var contender = contenders.FirstOrDefault(static contender => contender.Variant == Variant.Sockets) ?? contenders[0];
+        double? rate = null;
+        progress.Report($"{scenario.Name}, looking for the rate with {contender.Variant.Name}");
+        await contender.TryAsync(async server =>
+            rate = Math.Floor((await MeasureAsync(scenario.Load, server!, options.Duration, cancellation)).Load.RequestsPerSecond * fraction));
+        return rate;
+    }
+
+    /// <summary>A process for each measurement: memory that was taken once is not always given back.</summary>
+    private async Task<Measurement> MeasureIdleAsync(Scenario scenario, int connections, Contender contender, CancellationToken cancellation)
+    {
+        await using var server = await StartAsync(contender.Variant, scenario, cancellation);
+        if (options.WarmUpOfIdle > 0)
+        {
+            await MeasureAsync(scenario.Load, server, options.WarmUpOfIdle, cancellation);
+        }
+
+        var process = server.Process;
+        var (memoryBefore, cpuBefore, started) = (process.ResidentMemory(), process.CpuSeconds(), Stopwatch.GetTimestamp());
+        process.ResetPeakMemory();
+        string[] arguments = ["idle", "--port", $"{server.Port}", "--connections", $"{connections}", .. ((OwnLoad)scenario.Load).Options];
+        await using var child = Child.Start(Child.Pinned(processors.Load, workshop.LoadGenerator, arguments));
+        await child.WaitForOutputAsync("open", cancellation);
+        var memory = process.ResidentMemory();
+        child.Input.Close();
+
+        var result = Check(OwnLoad.Parse(await child.WaitAsync(cancellation)));
+        var cpu = process.CpuSeconds() - cpuBefore;
+        return new Measurement(
+            result, cpu, cpu / Stopwatch.GetElapsedTime(started).TotalSeconds, LoadBusy: 0, OthersBusy: 0, process.PeakMemory(),
+            (double)(memory - memoryBefore) / connections);
+    }
+
+    private static LoadResult Check(LoadResult result) =>
+        result is { Failed: 0, Requests: > 0 }
+            ? result
+            : throw new BenchException($"{result.Failed} failed requests, {result.Requests} answered: {result.Failure}");
+
     private async Task<Measurement> MeasureAsync(Load load, Server server, int seconds, CancellationToken cancellation)
     {
         var program = load is OwnLoad ? workshop.LoadGenerator : load.Tool.Command;
@@ -95,14 +169,9 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         var loadBusy = WatchAsync(child, TimeSpan.FromSeconds(seconds), cancellation);
         var output = await child.WaitAsync(cancellation);
         var (cpu, elapsed) = (process.CpuSeconds() - cpuBefore, Stopwatch.GetElapsedTime(started).TotalSeconds);
-        var processorBusy = ProcessorTime.Read(processors.Server).BusySince(processorBefore);
+        var processorBusy = ProcessorTime.Read(processors.Server).ProcessesSince(processorBefore);
 
-        var result = load.Parse(output, seconds, workshop.Output);
-        if (result.Failed > 0 || result.Requests == 0)
-        {
-            throw new BenchException($"{result.Failed} failed requests, {result.Requests} answered: {result.Failure}");
-        }
-
+        var result = Check(load.Parse(output, seconds, workshop.Output));
         var serverBusy = cpu / elapsed;
         return new Measurement(result, cpu, serverBusy, await loadBusy, Math.Max(0, processorBusy - serverBusy), process.PeakMemory());
     }
@@ -115,8 +184,8 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         await Task.Delay(duration * 0.6, cancellation);
         return (Cpu() - cpuBefore) / Stopwatch.GetElapsedTime(started).TotalSeconds;
 
-        // A generator that fails ends early; what it says of that is the answer, not this.
-        double Cpu() => child.HasExited ? double.NaN : child.CpuSeconds();
+        // A generator that fails ends early, and then its output is what counts.
+        double Cpu() => child.TryReadCpu() ?? 0;
     }
 
     /// <summary>A variant on its way through a scenario. Its first failure takes it out.</summary>
@@ -134,7 +203,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
 
         public string LastFigure => Pairs.Count == 0 ? "" : $" ({Pairs[^1].Load.RequestsPerSecond:N0} requests/s before)";
 
-        public async Task TryAsync(Func<Server, Task> step)
+        public async Task TryAsync(Func<Server?, Task> step)
         {
             if (_failure is not null)
             {
@@ -143,7 +212,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
 
             try
             {
-                await step(Server!);
+                await step(Server);
             }
             catch (Exception failure) when (failure is BenchException or LoadOutputException or IOException or System.Net.Sockets.SocketException)
             {

@@ -8,10 +8,13 @@ internal sealed record Greeting(string Message);
 
 internal sealed record UploadReceipt(long Length, string Sha256);
 
+internal sealed record DrainReceipt(long Length);
+
 /// <summary>The JSON answers, with serializers generated at compile time.</summary>
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
 [JsonSerializable(typeof(Greeting))]
 [JsonSerializable(typeof(UploadReceipt))]
+[JsonSerializable(typeof(DrainReceipt))]
 [JsonSerializable(typeof(ServerInfo))]
 internal sealed partial class SampleJson : JsonSerializerContext;
 

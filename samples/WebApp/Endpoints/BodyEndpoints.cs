@@ -18,10 +18,11 @@ internal static partial class BodyEndpoints
     {
         endpoints.MapPost("/echo", UntilReset(EchoAsync));
         endpoints.MapPost("/upload", UntilReset(UploadAsync));
+        endpoints.MapPost("/drain", UntilReset(DrainAsync));
         endpoints.MapGet("/large", LargeAsync);
     }
 
-    // Neither reads a body with RequestAborted: Kestrel ends the read by itself when the client has gone, and a read cancelled from
+    // None reads a body with RequestAborted: Kestrel ends the read by itself when the client has gone, and a read cancelled from
     // outside leaves its connection in the middle of one, which it then reports as a fault.
 
     private static async Task EchoAsync(HttpContext context)
@@ -70,6 +71,23 @@ internal static partial class BodyEndpoints
 
         var receipt = new UploadReceipt(length, Convert.ToHexStringLower(sha256.GetHashAndReset()));
         await context.Response.WriteJsonAsync(receipt, SampleJson.Default.UploadReceipt);
+    }
+
+    private static async Task DrainAsync(HttpContext context)
+    {
+        var body = context.Request.BodyReader;
+        var length = 0L;
+
+        ReadResult read;
+        do
+        {
+            read = await body.ReadAsync();
+            length += read.Buffer.Length;
+            body.AdvanceTo(read.Buffer.End);
+        }
+        while (!read.IsCompleted);
+
+        await context.Response.WriteJsonAsync(new DrainReceipt(length), SampleJson.Default.DrainReceipt);
     }
 
     private static async Task LargeAsync(HttpContext context)

@@ -8,6 +8,7 @@ public static class SampleEndpoints
         GET  /json                               {"message":"Hello, World!"}
         POST /echo                               the body, streamed back
         POST /upload                             length and SHA-256 of the body
+        POST /drain                              length of the body, which costs next to nothing to find out
         GET  /large?bytes=N                      N bytes, the same ones every time
         GET  /stream?chunks=N&bytes=M&delayMs=D  N flushed chunks of M bytes, D ms apart
         GET  /sse?count=N&delayMs=D              N server-sent events, D ms apart
