@@ -156,7 +156,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
     private static LoadResult Check(LoadResult result) =>
         result is { Failed: 0, Requests: > 0 }
             ? result
-            : throw new BenchException($"{result.Failed} failed requests, {result.Requests} answered: {result.Failure}");
+            : throw new BenchException($"{result.Failed} failed requests, {result.Requests} answered{(result.Failure is null ? "" : $": {result.Failure}")}");
 
     private async Task<Measurement> MeasureAsync(Load load, Server server, int seconds, CancellationToken cancellation)
     {
