@@ -33,6 +33,9 @@ internal sealed partial class Server : IAsyncDisposable
             : [EpollServerSwitch(port), $"{number}"];
         var start = Child.Pinned(processor, variant.IsSample ? workshop.Sample : workshop.EpollServer, arguments);
 
+        // As in any benchmark of a server: otherwise the host makes an activity and a log scope of each request, on whatever transport.
+        start.Environment["Logging__LogLevel__Microsoft.AspNetCore.Hosting.Diagnostics"] = "None";
+
         const string inlineCompletions = "DOTNET_SYSTEM_NET_SOCKETS_INLINE_COMPLETIONS";
         start.Environment.Remove(inlineCompletions);
         if (variant == Variant.SocketsInline)
