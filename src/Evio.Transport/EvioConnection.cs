@@ -32,7 +32,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     private readonly ILogger _logger;
     private readonly PoolDispatcher? _pool;
     private readonly CancellationTokenSource _connectionClosed = new();
-    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Completed on the thread pool, so that its continuations need not be sent there.
+    private readonly TaskCompletionSource _ended = new();
 
     // Why the connection ended, if it did not end with the peer's FIN alone. Set once, under the gate.
     private Exception? _endReason;
@@ -115,7 +117,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Input.Fail(reason);
         Output.Close();
         FireConnectionClosed();
-        OnePartEnded();
+        if (NoteOneEnd())
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(static connection => connection._ended.SetResult(), this, preferLocal: false);
+        }
     }
 
     /// <summary>Runs a continuation of the user's where the options say.</summary>
@@ -285,16 +290,23 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             Log.ConnectionClosedCallbackFailed(_logger, this, exception);
         }
 
-        OnePartEnded();
-    }
-
-    private void OnePartEnded()
-    {
-        if (Interlocked.Decrement(ref _endsToCome) == 0)
+        if (NoteOneEnd())
         {
-            _owner.Remove(this);
             _ended.SetResult();
         }
+    }
+
+    /// <summary>Counts one of the ends to come.</summary>
+    /// <returns>Whether it was the last one.</returns>
+    private bool NoteOneEnd()
+    {
+        if (Interlocked.Decrement(ref _endsToCome) > 0)
+        {
+            return false;
+        }
+
+        _owner.Remove(this);
+        return true;
     }
 
     internal Exception ToException(SocketError error)

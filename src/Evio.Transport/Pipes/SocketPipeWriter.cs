@@ -571,6 +571,13 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     private void FinishIfDrained()
     {
+        // Without the lock for the many sends before the last one: who completes the writer while somebody sends is seen by him, having had the lock
+        // before his Account.
+        if (!Volatile.Read(ref _completed))
+        {
+            return;
+        }
+
         lock (_gate)
         {
             if (!_completed || _finished || _closed || _sending || _pending > 0)
