@@ -1,3 +1,4 @@
+using Evio.Samples.WebApp.Native;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
@@ -10,6 +11,9 @@ public sealed class AloneCollection;
 [Collection(nameof(AloneCollection))]
 public sealed class AloneTests
 {
+    private const int Callbacks = 4000;
+    private const int WarmUp = 2000;
+
     public static TheoryData<string> Schemes => Site.Schemes;
 
     public static TheoryData<string, string> IdleCases
@@ -34,25 +38,11 @@ public sealed class AloneTests
     {
         // The first one opens what the runtime then keeps.
         await RunAsync(scheme);
-        var before = OpenDescriptors();
+        var before = ProcessState.SocketsAndPollers();
 
         await RunAsync(scheme);
 
-        // Those of earlier tests may go meanwhile. Sockets have names of their own, pollers can only be counted.
-        var after = OpenDescriptors();
-        Assert.Empty(after.Where(IsSocket).Except(before));
-        Assert.True(after.Count(static target => !IsSocket(target)) <= before.Count(static target => !IsSocket(target)));
-
-        static bool IsSocket(string target) => target.StartsWith("socket:", StringComparison.Ordinal);
-
-        // Sockets, and what pollers are made of.
-        static IEnumerable<string> OpenDescriptors() =>
-            Directory.GetFiles("/proc/self/fd")
-                .Select(static path => new FileInfo(path).LinkTarget)
-                .OfType<string>()
-                .Where(static target => target.Split(':')[0] is "socket" or "anon_inode")
-                .Order()
-                .ToArray();
+        Assert.Empty(ProcessState.OpenedSince(before));
     }
 
     private static async Task RunAsync(string scheme)
@@ -103,7 +93,7 @@ public sealed class AloneTests
         await using var site = new Site(scheme);
         var opened = new TaskCompletionSource<Connection>(TaskCreationOptions.RunContinuationsAsynchronously);
         var woken = new Counter();
-        var server = await site.StartAsync(new Events
+        await site.StartAsync(new Events
         {
             Tick = (out delay) =>
             {
@@ -121,7 +111,6 @@ public sealed class AloneTests
                 return EvioAction.None;
             },
         });
-        var thread = await LoopThread.OfAsync(server.Loops[0]);
         using var client = await site.ConnectAsync();
         var connection = await opened.Task.Within();
         if (activity == "wakes")
@@ -130,49 +119,85 @@ public sealed class AloneTests
             await woken.ReachesAsync(1);
         }
 
-        await thread.AssertIdleAsync();
+        LoopThread.AssertAllIdle();
     }
 
     [Theory]
     [MemberData(nameof(Schemes))]
     public async Task SteadyEcho_AllocatesNothingOnTheLoop(string scheme)
     {
-        const int Messages = 4000;
-        const int WarmUp = 2000;
         await using var site = new Site(scheme);
-        var count = 0;
-        long before = 0;
-        long after = 0;
-        await site.StartAsync(new Events
-        {
-            Data = (connection, input) =>
-            {
-                count++;
-                if (count == WarmUp)
-                {
-                    before = GC.GetAllocatedBytesForCurrentThread();
-                }
-                else if (count == Messages)
-                {
-                    after = GC.GetAllocatedBytesForCurrentThread();
-                }
-
-                connection.Write(input);
-                return EvioAction.None;
-            },
-        });
+        var (events, allocated) = Measuring(EvioTests.EchoEvents());
+        await site.StartAsync(events);
         using var client = await site.ConnectAsync();
 
         var message = new byte[64];
-        for (var i = 0; i < Messages; i++)
+        for (var i = 0; i < Callbacks; i++)
         {
             _ = await client.EchoAsync(message);
         }
 
+        await AssertNothingAsync(site, allocated);
+    }
+
+    /// <summary>The sample's server. Packets end in the middle of a request, so that each callback has both whole requests and parts.</summary>
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task SteadyPipelinedHttp_AllocatesNothingOnTheLoop(string scheme)
+    {
+        const int Depth = 16;
+        await using var site = new Site(scheme);
+        var (events, allocated) = Measuring(HelloServer.Create(loops: 1));
+        await site.StartAsync(events);
+        using var client = await site.ConnectAsync();
+
+        var request = "GET /plaintext HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n\r\n"u8.ToArray();
+        var half = request.Length / 2;
+        byte[] packet = [.. request[half..], .. Enumerable.Repeat(request, Depth - 1).SelectMany(static bytes => bytes), .. request[..half]];
+        await client.WriteAsync(request);
+        var response = await client.ReadUntilAsync("Hello, World!");
+        var responses = Enumerable.Repeat(response, Depth).SelectMany(static bytes => bytes).ToArray();
+
+        await client.WriteAsync(request.AsMemory(0, half));
+        for (var i = 0; i < Callbacks; i++)
+        {
+            await client.WriteAsync(packet);
+            Payload.AssertSame(responses, await client.ReadAsync(responses.Length));
+        }
+
+        await AssertNothingAsync(site, allocated);
+    }
+
+    /// <summary>Has the loop tell what it allocates from one callback, when everything is warm, to another.</summary>
+    private static (Events Events, TaskCompletionSource<long> Allocated) Measuring(Events events)
+    {
+        var allocated = new TaskCompletionSource<long>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var data = events.Data!;
+        var count = 0;
+        var before = 0L;
+        events.Data = (connection, input) =>
+        {
+            count++;
+            if (count == WarmUp)
+            {
+                before = GC.GetAllocatedBytesForCurrentThread();
+            }
+            else if (count == Callbacks)
+            {
+                allocated.SetResult(GC.GetAllocatedBytesForCurrentThread() - before);
+            }
+
+            return data(connection, input);
+        };
+        return (events, allocated);
+    }
+
+    private static async Task AssertNothingAsync(Site site, TaskCompletionSource<long> allocated)
+    {
         await site.Server!.StopAsync().Within();
 
-        // Nothing per message. What may come once, whenever it comes, is the event that a Lock makes when a thread first has to wait for it.
-        Assert.InRange(after - before, 0, (Messages - WarmUp) / 8);
+        // Nothing per callback. What may come once, whenever it comes, is the event that a Lock makes when a thread first has to wait for it.
+        Assert.InRange(await allocated.Task.Within(), 0, (Callbacks - WarmUp) / 8);
     }
 
     [Theory]

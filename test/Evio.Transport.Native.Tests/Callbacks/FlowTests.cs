@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using Evio.Transport.Native.Callbacks;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -8,6 +9,23 @@ public sealed class FlowTests
     public static TheoryData<string> Schemes => Site.Schemes;
 
     public static TheoryData<string> UnixSchemes => Site.UnixSchemes;
+
+    public static TheoryData<string, string> BadOptions
+    {
+        get
+        {
+            var cases = new TheoryData<string, string>();
+            foreach (string scheme in Site.Schemes)
+            {
+                foreach (var option in typeof(ConnectionOptions).GetProperties())
+                {
+                    cases.Add(scheme, option.Name);
+                }
+            }
+
+            return cases;
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Schemes))]
@@ -180,27 +198,69 @@ public sealed class FlowTests
         Assert.InRange(most, HighWaterMark, HighWaterMark + (64 * 1024) - 1);
     }
 
+    /// <summary>Messages of 1 MiB, four at a time on each of ten connections, whose clients read nothing until the server has stopped reading too.</summary>
     [Theory]
     [MemberData(nameof(Schemes))]
-    public async Task LargeMessages_AtDepth_EchoExactlyWhenTheClientsPause(string scheme)
+    public async Task LargeMessages_AtDepth_EchoExactlyInBoundedMemoryWhenTheClientsPause(string scheme)
     {
+        const int Clients = 10;
         const int Depth = 4;
-        await using var site = new Site(scheme);
-        var message = Payload.Random(Payload.NewSeed(), 1024 * 1024);
-        await site.StartAsync(EvioTests.EchoEvents());
+        const int MessageSize = 1024 * 1024;
+        const int HighWaterMark = 256 * 1024;
 
-        await Task.WhenAll(Enumerable.Range(0, 10).Select(async _ =>
+        // Below the mark one more buffer of input is read.
+        const int MostPending = HighWaterMark - 1 + ServerLoop.InputBufferSize;
+        await using var site = new Site(scheme);
+        var most = 0L;
+        var stalled = new Counter();
+        var server = await site.StartAsync(new Events
+        {
+            Opened = (_, ref options) =>
+            {
+                options.HighWaterMark = HighWaterMark;
+                options.LowWaterMark = HighWaterMark / 4;
+                options.SendBufferSize = 64 * 1024;
+                return EvioAction.None;
+            },
+            Data = (connection, input) =>
+            {
+                connection.Write(input);
+                most = Math.Max(most, connection.PendingOutput);
+                if (connection.PendingOutput >= HighWaterMark && connection.Context is null)
+                {
+                    connection.Context = stalled;
+                    stalled.Add();
+                }
+
+                return EvioAction.None;
+            },
+        });
+        var before = await AllocatedAsync();
+
+        var seed = Payload.NewSeed();
+        await Task.WhenAll(Enumerable.Range(seed, Clients).Select(async clientSeed =>
         {
             using var client = await site.ConnectAsync();
-            var writes = Enumerable.Range(0, Depth).Aggregate(
-                Task.CompletedTask, (before, _) => before.ContinueWith(_ => client.WriteAsync(message), TaskScheduler.Default).Unwrap());
-            for (var i = 0; i < Depth; i++)
-            {
-                Payload.AssertSame(message, await client.ReadAsync(message.Length));
-            }
-
-            await writes;
+            client.Socket.ReceiveBufferSize = 64 * 1024;
+            var messages = Payload.Random(clientSeed, Depth * MessageSize);
+            var write = client.WriteAsync(messages);
+            await stalled.ReachesAsync(Clients);
+            Payload.AssertSame(messages, await client.ReadAsync(messages.Length));
+            await write;
         }));
+
+        Assert.InRange(most, HighWaterMark, MostPending);
+
+        // All that the loop made for the 40 MiB: the blocks that the pending output of all filled at once, one that was begun for each, and small change.
+        const int Blocks = Clients * ((MostPending / OutputBlocks.BlockSize) + 2);
+        Assert.InRange(await AllocatedAsync() - before, 0, (Blocks * OutputBlocks.BlockSize) + (1024 * 1024));
+
+        async Task<long> AllocatedAsync()
+        {
+            var allocated = new TaskCompletionSource<long>(TaskCreationOptions.RunContinuationsAsynchronously);
+            Assert.True(server.Loops[0].TryPost(_ => allocated.SetResult(GC.GetAllocatedBytesForCurrentThread()), null));
+            return await allocated.Task.Within();
+        }
     }
 
     [Theory]
@@ -211,7 +271,7 @@ public sealed class FlowTests
         await using var site = new Site(scheme);
         var output = Payload.Random(Payload.NewSeed(), 16 * 1024 * 1024);
         var received = new Counter();
-        var server = await site.StartAsync(new Events
+        await site.StartAsync(new Events
         {
             Opened = (connection, ref options) =>
             {
@@ -227,7 +287,6 @@ public sealed class FlowTests
                 return EvioAction.None;
             },
         });
-        var thread = await LoopThread.OfAsync(server.Loops[0]);
         using var client = await site.ConnectAsync();
 
         var input = Enumerable.Range(0, Inputs).Select(static i => (byte)i).ToArray();
@@ -237,7 +296,7 @@ public sealed class FlowTests
         }
 
         await received.ReachesAsync(Inputs);
-        await thread.AssertIdleAsync();
+        LoopThread.AssertAllIdle();
 
         Payload.AssertSame(output, await client.ReadAsync(output.Length));
         Assert.Equal(input, await client.ReadAsync(Inputs));
@@ -399,17 +458,21 @@ public sealed class FlowTests
     }
 
     [Theory]
-    [InlineData("tcp")]
-    [InlineData("tcp-net")]
-    public async Task Options_AreSetAndRoundedUp(string scheme)
+    [InlineData("tcp", 300.001, 301)]
+    [InlineData("tcp", 0.001, 1)]
+    [InlineData("tcp", 1e9, 32_767)]
+    [InlineData("tcp-net", 300.001, 301)]
+    [InlineData("tcp-net", 0.001, 1)]
+    [InlineData("tcp-net", 1e9, 32_767)]
+    public async Task Options_AreSetAndRounded(string scheme, double keepAlive, int expected)
     {
         await using var site = new Site(scheme);
         var detached = new TaskCompletionSource<Socket>(TaskCreationOptions.RunContinuationsAsynchronously);
         await site.StartAsync(new Events
         {
-            Opened = static (_, ref options) =>
+            Opened = (_, ref options) =>
             {
-                options.TcpKeepAlive = TimeSpan.FromMilliseconds(300_001);
+                options.TcpKeepAlive = TimeSpan.FromSeconds(keepAlive);
                 options.TcpKeepAliveInterval = TimeSpan.FromMilliseconds(1);
                 options.TcpKeepAliveCount = 7;
                 return EvioAction.Detach;
@@ -424,9 +487,67 @@ public sealed class FlowTests
 
         using var socket = await detached.Task.Within();
         Assert.NotEqual(0, (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive)!);
-        Assert.Equal(301, socket.GetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime));
+        Assert.Equal(expected, socket.GetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime));
         Assert.Equal(1, socket.GetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval));
         Assert.Equal(7, socket.GetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount));
         Assert.True(socket.NoDelay);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task BufferSizes_AreSet(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var detached = new TaskCompletionSource<Socket>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await site.StartAsync(new Events
+        {
+            Opened = static (_, ref options) =>
+            {
+                options.SendBufferSize = 10_000;
+                options.ReceiveBufferSize = 20_000;
+                return EvioAction.Detach;
+            },
+            Detached = (_, socket) =>
+            {
+                detached.SetResult(socket);
+                return EvioAction.None;
+            },
+        });
+        using var client = await site.ConnectAsync();
+
+        // The kernel doubles them (socket(7)).
+        using var socket = await detached.Task.Within();
+        Assert.Equal(20_000, socket.SendBufferSize);
+        Assert.Equal(40_000, socket.ReceiveBufferSize);
+    }
+
+    [Theory]
+    [MemberData(nameof(BadOptions))]
+    public async Task BadOptions_CloseTheConnectionByName(string scheme, string option)
+    {
+        await using var site = new Site(scheme);
+        var closed = new TaskCompletionSource<Exception?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await site.StartAsync(new Events
+        {
+            Opened = (_, ref options) =>
+            {
+                // Boxed, so that the option can be set by its name.
+                object boxed = options;
+                var property = typeof(ConnectionOptions).GetProperty(option)!;
+                property.SetValue(boxed, property.PropertyType == typeof(int) ? -1 : TimeSpan.FromSeconds(-1));
+                options = (ConnectionOptions)boxed;
+                return EvioAction.None;
+            },
+            Closed = (_, error) =>
+            {
+                closed.SetResult(error);
+                return EvioAction.None;
+            },
+        });
+
+        await site.ConnectAndWaitForEndAsync();
+
+        var error = Assert.IsType<ArgumentException>(await closed.Task.Within());
+        Assert.Contains($"{nameof(ConnectionOptions)}.{option} is -", error.Message, StringComparison.Ordinal);
     }
 }

@@ -61,6 +61,20 @@ internal sealed class Site : IAsyncDisposable
         return client;
     }
 
+    /// <summary>Connects, and waits until the server ends the connection, which it may do before the client is done connecting.</summary>
+    internal async Task ConnectAndWaitForEndAsync()
+    {
+        try
+        {
+            using var client = await ConnectAsync();
+            await client.WaitForEndAsync();
+        }
+        catch (SocketException exception) when (exception.SocketErrorCode == SocketError.ConnectionReset)
+        {
+            // So soon.
+        }
+    }
+
     /// <summary>Stops the server, if it still runs; a failure that the test has not asked for fails it here.</summary>
     public async ValueTask DisposeAsync()
     {
@@ -106,6 +120,18 @@ internal sealed class Client : IDisposable
         var data = new byte[count];
         await _stream.ReadExactlyAsync(data).AsTask().Within();
         return data;
+    }
+
+    /// <summary>All up to and including <paramref name="mark"/>.</summary>
+    internal async Task<byte[]> ReadUntilAsync(string mark)
+    {
+        var data = new List<byte>();
+        while (!data.TakeLast(mark.Length).SequenceEqual(Encoding.ASCII.GetBytes(mark)))
+        {
+            data.AddRange(await ReadAsync(1));
+        }
+
+        return [.. data];
     }
 
     /// <summary>All until the server's end of output.</summary>

@@ -46,6 +46,15 @@ internal static class ProcessState
             target.StartsWith("socket:", StringComparison.Ordinal) || target is "anon_inode:[eventpoll]" or "anon_inode:[eventfd]")
         .Order(StringComparer.Ordinal)];
 
+    /// <summary>Those that were not there before. What earlier tests left is closed when its finalizer comes to it, and so may be gone.</summary>
+    /// <param name="before">What <see cref="SocketsAndPollers"/> gave then. Sockets have names of their own, pollers are counted.</param>
+    internal static List<string> OpenedSince(List<string> before)
+    {
+        var opened = SocketsAndPollers();
+        before.ForEach(target => opened.Remove(target));
+        return opened;
+    }
+
     /// <summary>The threads whose name begins so. The kernel keeps 15 characters.</summary>
     internal static int Threads(string namePrefix) => Tasks(namePrefix).Count();
 
@@ -74,18 +83,31 @@ internal static class ProcessState
     /// The processor time that some threads use while nothing is asked of them. This is the one thing that is measured by letting time pass.
     /// Not the process's time: the compiler's threads are busy when they like.
     /// </summary>
-    internal static TimeSpan ProcessorTimeDuring(TimeSpan period, string threadNamePrefix)
+    internal static TimeSpan ProcessorTimeDuring(TimeSpan period, params string[] threadNamePrefixes)
     {
-        var before = ProcessorTime(threadNamePrefix);
+        var before = ProcessorTimes(threadNamePrefixes);
         Thread.Sleep(period);
-        return ProcessorTime(threadNamePrefix) - before;
+        return TimeSpan.FromMicroseconds(
+            ProcessorTimes(threadNamePrefixes).Sum(time => time.Value - before.GetValueOrDefault(time.Key)) / 1000.0);
     }
 
-    private static TimeSpan ProcessorTime(string threadNamePrefix)
+    /// <summary>By thread, in nanoseconds.</summary>
+    private static Dictionary<string, long> ProcessorTimes(string[] threadNamePrefixes)
     {
-        // The first field of schedstat: "time spent on the cpu (in nanoseconds)".
-        var nanoseconds = Tasks(threadNamePrefix)
-            .Sum(static task => long.Parse(File.ReadAllText($"{task}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture));
-        return TimeSpan.FromMicroseconds(nanoseconds / 1000.0);
+        var times = new Dictionary<string, long>();
+        foreach (var task in threadNamePrefixes.SelectMany(Tasks))
+        {
+            try
+            {
+                // The first field of schedstat: "time spent on the cpu (in nanoseconds)".
+                times[task] = long.Parse(File.ReadAllText($"{task}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture);
+            }
+            catch (IOException)
+            {
+                // It ended meanwhile.
+            }
+        }
+
+        return times;
     }
 }
