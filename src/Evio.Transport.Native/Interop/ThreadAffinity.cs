@@ -4,7 +4,7 @@ namespace Evio.Transport.Native.Interop;
 internal static unsafe class ThreadAffinity
 {
     /// <summary>The largest processor number, and one: <c>CPU_SETSIZE</c> of sched.h.</summary>
-    internal const int MaxProcessors = 1024;
+    private const int MaxProcessors = 1024;
 
     /// <summary>Binds the calling thread (sched_setaffinity(2)).</summary>
     /// <exception cref="ArgumentException">There is no such processor, or this process may not use it.</exception>
@@ -15,6 +15,12 @@ internal static unsafe class ThreadAffinity
             return;
         }
 
+        if (processor is < 0 or >= MaxProcessors)
+        {
+            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor}: there is none with that number.");
+        }
+
+        // SOUND: the number was just looked at, and so the bit is within the mask.
         var mask = stackalloc ulong[MaxProcessors / 64];
         new Span<ulong>(mask, MaxProcessors / 64).Clear();
         mask[processor / 64] = 1UL << (processor % 64);

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -97,7 +98,7 @@ public sealed class EvioTests
             var random = new Random(clientSeed);
             using var client = await site.ConnectAsync(serving!);
             Assert.Equal(greeting, await client.ReadAsync(greeting.Length));
-            var duration = TimeSpan.FromMilliseconds(random.Next(30, 90));
+            var duration = TimeSpan.FromMilliseconds(random.Next(125, 375));
             for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < duration;)
             {
                 var block = new byte[random.Next(1024 * 1024)];
@@ -127,6 +128,57 @@ public sealed class EvioTests
 
         Assert.True(Stopwatch.GetElapsedTime(start) >= TimeSpan.FromMilliseconds(250));
         Assert.Equal(26, ticks);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task Ticks_AreLoop0sAndDoNotDrift(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var delay = TimeSpan.FromMilliseconds(50);
+        var ticks = 0;
+        var passes = 0;
+        EventLoop? loop = null;
+        var events = new Events
+        {
+            NumLoops = 2,
+            Serving = server =>
+            {
+                loop = server.Loops[0];
+                return EvioAction.None;
+            },
+            Tick = (out next) =>
+            {
+                Assert.True(loop!.IsCurrent);
+                next = delay;
+                if (++ticks == 1)
+                {
+                    // The next five are due when this one returns, and no time has to pass until they have come.
+                    for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < 5 * delay;)
+                    {
+                        Thread.SpinWait(1000);
+                    }
+
+                    Pass(null);
+                }
+
+                return ticks == 6 ? EvioAction.Shutdown : EvioAction.None;
+            },
+        };
+
+        await site.ServeAsync(events).Within();
+
+        Assert.InRange(passes, 5, 10);
+
+        // The loop does not wait between its passes while it has a posted call.
+        void Pass(object? state)
+        {
+            if (ticks < 6)
+            {
+                passes++;
+                Assert.True(loop!.TryPost(Pass, null));
+            }
+        }
     }
 
     [Theory]
@@ -391,14 +443,45 @@ public sealed class EvioTests
         Assert.Equal(SocketError.ConnectionRefused, refused.SocketErrorCode);
     }
 
-    [Fact]
-    public async Task BadOptions_AreRefused()
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("tcp-net")]
+    public async Task BadOptions_AreRefusedByName(string scheme)
     {
-        await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events { NumLoops = -2 }, "tcp://"));
-        await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events { CloseTimeout = TimeSpan.FromTicks(-1) }, "tcp://"));
+        await AssertRefusedAsync(new Events { NumLoops = -2 }, "LoopCount is -2");
+        await AssertRefusedAsync(new Events { LoadBalance = (LoadBalance)3 }, "LoadBalance is 3");
+        await AssertRefusedAsync(new Events { CloseTimeout = TimeSpan.FromSeconds(-1) }, "CloseTimeout is -00:00:01");
+        foreach (var processor in new[] { -1, 1023, 1024, 100_000_000 })
+        {
+            await AssertRefusedAsync(new Events { NumLoops = 2, LoopAffinity = [0, processor] }, $"processor {processor}");
+        }
 
-        await using var server = await EvioServer.StartAsync(new Events(), "tcp://");
+        await using var server = await EvioServer.StartAsync(new Events(), $"{scheme}://");
         await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => server.StopAsync(TimeSpan.FromTicks(-1)));
+
+        async Task AssertRefusedAsync(Events events, string reason)
+        {
+            var exception = await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(events, $"{scheme}://"));
+            Assert.Contains(reason, exception.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("tcp-net")]
+    public async Task LoopAffinity_BindsTheLoopsThreads(string scheme)
+    {
+        await using var free = await EvioServer.StartAsync(new Events(), $"{scheme}://");
+        var permitted = (await LoopThread.OfAsync(free.Loops[0])).Processors;
+        var last = permitted[(permitted.LastIndexOfAny([',', '-']) + 1)..];
+
+        await using var server = await EvioServer.StartAsync(
+            new Events { NumLoops = 2, LoopAffinity = [int.Parse(last, CultureInfo.InvariantCulture)] }, $"{scheme}://");
+
+        foreach (var loop in server.Loops)
+        {
+            Assert.Equal(last, (await LoopThread.OfAsync(loop)).Processors);
+        }
     }
 
     internal static Events EchoEvents() => new()
