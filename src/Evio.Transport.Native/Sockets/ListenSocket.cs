@@ -18,6 +18,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private bool _watched;
     private bool _paused = startPaused;
     private bool _closed;
+    private bool _failing;
     private LoopTimer? _backOff;
 
     internal EventLoop Loop => loop;
@@ -145,7 +146,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             switch (errno)
             {
                 case Errno.EAGAIN:
-                    listener.Succeeded();
+                    EndEpisode();
                     return;
                 case Errno.EMFILE or Errno.ENFILE or Errno.ENOBUFS or Errno.ENOMEM:
                     BackOffFrom(errno, limit);
@@ -173,7 +174,20 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
 
         loop.Meter.AcceptFailed();
-        listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
+        if (!_failing)
+        {
+            _failing = true;
+            listener.Failing(Errno.ToException(errno, $"{listener.LocalEndPoint} cannot accept connections (errno {errno})."));
+        }
+    }
+
+    private void EndEpisode()
+    {
+        if (_failing)
+        {
+            _failing = false;
+            listener.Recovered();
+        }
     }
 
     private void EndBackOff()

@@ -19,6 +19,8 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
 
     // The listening sockets that are open, and the connections that are on their way to their loop. At 0 nothing more will be accepted.
     private int _active;
+
+    // The listening sockets that cannot accept at the moment: an episode lasts from the first to the last of them.
     private int _failing;
 
     private StreamListener(EventLoopGroup group, ListenSockets sockets, Action<StreamSocket> onAccepted, StreamListenerOptions options)
@@ -121,17 +123,19 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         }
     }
 
+    /// <summary>A listening socket begins to be unable to accept.</summary>
     internal void Failing(SocketException reason)
     {
-        if (Interlocked.Exchange(ref _failing, 1) == 0)
+        if (Interlocked.Increment(ref _failing) == 1)
         {
             _options.OnAcceptFailing?.Invoke(this, reason);
         }
     }
 
-    internal void Succeeded()
+    /// <summary>A listening socket of which <see cref="Failing"/> was told accepts again.</summary>
+    internal void Recovered()
     {
-        if (Volatile.Read(ref _failing) != 0 && Interlocked.Exchange(ref _failing, 0) != 0)
+        if (Interlocked.Decrement(ref _failing) == 0)
         {
             _options.OnAcceptRecovered?.Invoke(this);
         }

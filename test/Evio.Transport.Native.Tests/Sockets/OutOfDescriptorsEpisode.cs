@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Net.Sockets;
 using System.Reflection;
 using System.Text.Json;
@@ -13,8 +15,13 @@ internal sealed record OutOfDescriptorsEpisode(
 {
     internal const string Argument = "--out-of-descriptors-episode";
 
-    /// <summary>How many connections wait for a descriptor.</summary>
-    internal const int Waiters = 20;
+    /// <summary>How many connections wait for a descriptor: some on each loop.</summary>
+    internal const int Waiters = 60;
+
+    /// <summary>For how many there is one before the others get theirs too: enough for one loop, too few for all.</summary>
+    private const int First = 50;
+
+    private const int Loops = 3;
 
     /// <summary>How many exchanges the connection that was there before makes.</summary>
     internal const int Exchanges = 100;
@@ -39,7 +46,20 @@ internal sealed record OutOfDescriptorsEpisode(
 
     private static async Task<OutOfDescriptorsEpisode> RunEpisodeAsync()
     {
-        await using var group = new TestGroup(loops: 3);
+        var failingLoops = new ConcurrentDictionary<object, bool>();
+        using var failures = new MeterListener
+        {
+            InstrumentPublished = static (instrument, listener) =>
+            {
+                if (instrument.Name == "evio.loop.accept.failures")
+                {
+                    listener.EnableMeasurementEvents(instrument);
+                }
+            },
+        };
+        failures.SetMeasurementEventCallback<long>((_, _, attributes, _) => failingLoops[attributes[0].Value!] = true);
+        failures.Start();
+        await using var group = new TestGroup(Loops);
         var failing = 0;
         var recovered = 0;
         string? reason = null;
@@ -62,13 +82,19 @@ internal sealed record OutOfDescriptorsEpisode(
         using (new DescriptorShortage())
         {
             waiters.ForEach(waiter => waiter.Connect(server.EndPoint));
-            Waiting.Until(() => Volatile.Read(ref failing) > 0);
+            Waiting.Until(() => failingLoops.Count == Loops);
             echoesMeanwhile = Enumerable.Range(0, Exchanges).Count(_ => Exchange(before));
             var start = Environment.CpuUsage.TotalTime;
             Thread.Sleep(Period);
             processorTime = Environment.CpuUsage.TotalTime - start;
-            recoveredTooEarly = Volatile.Read(ref recovered);
             acceptedTooEarly = server.AcceptedCount - 1;
+
+            // Now some loops recover and others do not, until they have run out of descriptors again.
+            DescriptorShortage.Release(First);
+            Waiting.Until(() => server.AcceptedCount > First - 10);
+            failingLoops.Clear();
+            Waiting.Until(() => !failingLoops.IsEmpty);
+            recoveredTooEarly = Volatile.Read(ref recovered);
         }
 
         var echoesAfterwards = waiters.Count(Exchange);

@@ -21,6 +21,15 @@ internal sealed class DescriptorShortage : IDisposable
         }
     }
 
+    /// <summary>Permits some descriptors more.</summary>
+    internal static unsafe void Release(int count)
+    {
+        TestLibc.ResourceLimit limit;
+        _ = TestLibc.getrlimit(TestLibc.RLIMIT_NOFILE, &limit);
+        limit.Soft += (ulong)count;
+        _ = TestLibc.setrlimit(TestLibc.RLIMIT_NOFILE, &limit);
+    }
+
     /// <summary>
     /// Has the thread pool make more threads than it will want: starting one takes descriptors, and the runtime ends the process if there are none.
     /// </summary>
