@@ -38,7 +38,9 @@ public abstract class Connection
     /// <summary>
     /// Where callbacks write their output, straight into the blocks that are sent when the callback returns. It comes after all output that is pending.
     /// </summary>
-    /// <exception cref="InvalidOperationException">(From its methods.) The caller is not in a callback on the connection's loop.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The connection is closed or detached; or (from the writer's methods) the caller is not in a callback on the connection's loop.
+    /// </exception>
     public abstract IBufferWriter<byte> Output { get; }
 
     /// <summary>The number of bytes received so far. From any thread.</summary>
@@ -52,7 +54,9 @@ public abstract class Connection
 
     /// <summary>Writes output from within a callback; the same as writing to <see cref="Output"/>.</summary>
     /// <param name="data">The bytes, which are copied.</param>
-    /// <exception cref="InvalidOperationException">The caller is not in a callback on the connection's loop.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The caller is not in a callback on the connection's loop, or the connection is closed or detached.
+    /// </exception>
     public void Write(ReadOnlySpan<byte> data) => Output.Write(data);
 
     /// <summary>

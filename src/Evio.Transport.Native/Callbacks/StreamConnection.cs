@@ -81,6 +81,11 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         {
             if (_inCallback == 0)
             {
+                if (_state is State.Closed or State.Detached)
+                {
+                    throw new InvalidOperationException("The connection is closed or detached, and can no longer be written to.");
+                }
+
                 // Another connection's callback, or a posted call: no turn of this connection follows that would send it.
                 PostFlush();
             }

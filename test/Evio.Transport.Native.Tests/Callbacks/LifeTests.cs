@@ -13,6 +13,21 @@ public sealed class LifeTests
 
     public static TheoryData<string, string> SchemesAndServerCallbacks => Combine("Serving", "Tick", "Closed", "Detached");
 
+    public static TheoryData<string, EvioAction> SchemesAndEnds
+    {
+        get
+        {
+            var cases = new TheoryData<string, EvioAction>();
+            foreach (string scheme in Site.Schemes)
+            {
+                cases.Add(scheme, EvioAction.Close);
+                cases.Add(scheme, EvioAction.Detach);
+            }
+
+            return cases;
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Schemes))]
     public async Task Closed_ComesOnceForEachOpened(string scheme)
@@ -22,19 +37,20 @@ public sealed class LifeTests
         var opened = new Counter();
         var closed = new Counter();
         var closes = new ConcurrentDictionary<Connection, int>();
+        var misplaced = new Counter();
         var server = await site.StartAsync(new Events
         {
             NumLoops = 3,
             LoadBalance = LoadBalance.RoundRobin,
             Opened = (connection, ref _) =>
             {
-                Assert.True(connection.Loop.IsCurrent);
-                closes[connection] = 0;
+                Note(connection.Loop.IsCurrent && closes.TryAdd(connection, 0));
                 opened.Add();
                 return EvioAction.None;
             },
-            Data = static (connection, input) =>
+            Data = (connection, input) =>
             {
+                Note(connection.Loop.IsCurrent && closes.GetValueOrDefault(connection, 1) == 0);
                 connection.Write(input);
                 switch (input[0])
                 {
@@ -52,8 +68,7 @@ public sealed class LifeTests
             },
             Closed = (connection, _) =>
             {
-                Assert.True(connection.Loop.IsCurrent);
-                closes.AddOrUpdate(connection, 1, static (_, count) => count + 1);
+                Note(connection.Loop.IsCurrent && closes.TryUpdate(connection, 1, 0));
                 closed.Add();
                 return EvioAction.None;
             },
@@ -83,7 +98,83 @@ public sealed class LifeTests
 
         Assert.Equal(Connections, closes.Count);
         Assert.All(closes.Values, static count => Assert.Equal(1, count));
+        Assert.Equal(0, misplaced.Value);
         Assert.All(server.Loops, static loop => Assert.Equal(0, loop.ConnectionCount));
+
+        void Note(bool inPlace)
+        {
+            if (!inPlace)
+            {
+                misplaced.Add();
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task PreWrite_ComesJustBeforeOutputIsSentAndMayAddToIt(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var calls = 0;
+        var server = await site.StartAsync(new Events
+        {
+            PreWrite = connection =>
+            {
+                connection.Write(connection.Loop.IsCurrent && connection.BytesSent == 3 * calls ? "+"u8 : "?"u8);
+                calls++;
+            },
+            Data = (connection, input) =>
+            {
+                // Nothing is sent before the callback has returned, and nothing at all for the last one.
+                if (input[0] != (byte)'.')
+                {
+                    connection.Write(input);
+                    connection.Write("a"u8);
+                }
+
+                return input[0] == (byte)'.' ? EvioAction.Close : EvioAction.None;
+            },
+        });
+        using var client = await site.ConnectAsync();
+
+        await client.WriteAsync("1");
+        await client.ExpectAsync("1a+");
+        await client.WriteAsync("2");
+        await client.ExpectAsync("2a+");
+        await client.WriteAsync(".");
+        await client.ExpectToEndAsync("");
+
+        await server.StopAsync().Within();
+        Assert.Equal(2, calls);
+    }
+
+    [Theory]
+    [MemberData(nameof(SchemesAndEnds))]
+    public async Task Write_IsRefusedOnceTheConnectionIsClosedOrDetached(string scheme, EvioAction end)
+    {
+        await using var site = new Site(scheme);
+        var refused = new TaskCompletionSource<InvalidOperationException>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var server = await site.StartAsync(new Events
+        {
+            Opened = (_, ref _) => end,
+            Closed = (connection, _) => Refused(connection),
+            Detached = (connection, socket) =>
+            {
+                socket.Dispose();
+                return Refused(connection);
+            },
+        });
+        using var client = await site.ConnectAsync();
+
+        await client.ExpectToEndAsync("");
+        await refused.Task.Within();
+        await server.StopAsync().Within();
+
+        EvioAction Refused(Connection connection)
+        {
+            refused.SetResult(Assert.Throws<InvalidOperationException>(() => connection.Write("late"u8)));
+            return EvioAction.None;
+        }
     }
 
     [Theory]
