@@ -163,10 +163,23 @@ internal sealed class EvioAddress
             Refuse(text, $"'{host}' is neither an IP address nor a host name");
         }
 
-        var addresses = Dns.GetHostAddresses(host, family);
+        var addresses = LookUp(text, host, family);
 
         // As Go does: of a name with addresses of both families, the IPv4 one.
         return addresses.FirstOrDefault(static candidate => candidate.AddressFamily == AddressFamily.InterNetwork) ?? addresses[0];
+    }
+
+    private static IPAddress[] LookUp(string text, string host, AddressFamily family)
+    {
+        try
+        {
+            return Dns.GetHostAddresses(host, family);
+        }
+        catch (SocketException exception)
+        {
+            throw new SocketException(
+                (int)exception.SocketErrorCode, $"The address '{text}' cannot be used: '{host}' could not be looked up ({exception.SocketErrorCode}).");
+        }
     }
 
     private static IPAddress AnyOf(AddressFamily family) =>
