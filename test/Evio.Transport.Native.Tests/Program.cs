@@ -1,3 +1,4 @@
+using Evio.Transport.Native.Tests.Callbacks;
 using Evio.Transport.Native.Tests.Sockets;
 using Xunit.MicrosoftTestingPlatform;
 using Xunit.Runner.InProc.SystemConsole;
@@ -9,7 +10,10 @@ using Xunit.v3;
 
 namespace Evio.Transport.Native.Tests;
 
-/// <summary>The entry point that xUnit would generate, plus the mode in which <see cref="OutOfDescriptorsTests"/> starts this executable.</summary>
+/// <summary>
+/// The entry point that xUnit would generate, plus the modes in which <see cref="OutOfDescriptorsTests"/> and <see cref="SystemCallTests"/> start this
+/// executable.
+/// </summary>
 internal static class Program
 {
     internal static async Task<int> Main(string[] args)
@@ -17,6 +21,12 @@ internal static class Program
         if (args is [OutOfDescriptorsEpisode.Argument])
         {
             await OutOfDescriptorsEpisode.RunAsync();
+            return 0;
+        }
+
+        if (args is [TracedServer.Argument, var address])
+        {
+            await TracedServer.RunAsync(address);
             return 0;
         }
 

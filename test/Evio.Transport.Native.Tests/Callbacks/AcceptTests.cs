@@ -60,6 +60,9 @@ public sealed class AcceptTests
             await site.ConnectAsync();
         }
 
+        // Nor does a loop spin because of a connection that is another's.
+        LoopThread.AssertAllIdle();
+
         busy.Set();
         await opened.ReachesAsync(Connections);
         Assert.All(server.Loops, static loop => Assert.Equal(Connections / Loops, loop.ConnectionCount));
@@ -146,6 +149,62 @@ public sealed class AcceptTests
         await next.ExpectEchoAsync("x");
         await server.StopAsync().Within();
         Assert.Equal(0, server.Loops[0].ConnectionCount);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task ResetBetweenTheAcceptAndTheRegistration_HurtsNobodyElse(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var opened = new Counter();
+        var closed = new Counter();
+        using var busy = new ManualResetEventSlim();
+        var server = await site.StartAsync(new Events
+        {
+            NumLoops = 2,
+            LoadBalance = LoadBalance.RoundRobin,
+            Opened = (_, ref _) =>
+            {
+                opened.Add();
+                return EvioAction.None;
+            },
+            Data = static (connection, input) =>
+            {
+                connection.Write(input);
+                return EvioAction.None;
+            },
+            Closed = (_, _) =>
+            {
+                closed.Add();
+                return EvioAction.None;
+            },
+        });
+        using var good = await site.ConnectAsync();
+        await good.ExpectEchoAsync("1");
+
+        // The good one has the first turn. Whatever is the second loop's from now on is accepted, and waits to be registered.
+        Assert.True(server.Loops[1].TryPost(_ => busy.Wait(Site.Limit), null));
+        var clients = new List<Client>();
+        for (var i = 0; i < 40; i++)
+        {
+            clients.Add(await site.ConnectAsync());
+        }
+
+        Support.Waiting.Until(() => server.Loops[1].ConnectionCount > 1);
+        clients.ForEach(static client => client.Reset());
+        busy.Set();
+
+        for (var i = 0; i < 4; i++)
+        {
+            using var next = await site.ConnectAsync();
+            await next.ExpectEchoAsync("x");
+        }
+
+        await good.ExpectEchoAsync("2");
+        await server.StopAsync().Within();
+        Assert.InRange(opened.Value, 5, 45);
+        Assert.Equal(opened.Value, closed.Value);
+        Assert.All(server.Loops, static loop => Assert.Equal(0, loop.ConnectionCount));
     }
 
     [Theory]

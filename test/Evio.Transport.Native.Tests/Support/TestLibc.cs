@@ -6,6 +6,7 @@ namespace Evio.Transport.Native.Tests.Support;
 internal static unsafe partial class TestLibc
 {
     internal const int RLIMIT_NOFILE = 7;
+    internal const int PR_SET_PTRACER = 0x59616d61;
     internal const int AF_UNIX = 1;
     internal const int SOCK_STREAM = 1;
     internal const int SOCK_NONBLOCK = 0x800;
@@ -33,6 +34,9 @@ internal static unsafe partial class TestLibc
 
     [LibraryImport(Library)]
     internal static partial int tgkill(int process, int thread, int signal);
+
+    [LibraryImport(Library)]
+    internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 
     [LibraryImport(Library)]
     internal static partial int setrlimit(int resource, ResourceLimit* limit);
