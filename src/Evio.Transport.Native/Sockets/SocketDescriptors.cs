@@ -106,6 +106,11 @@ internal static unsafe class SocketDescriptors
 
     internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
     {
+        // What bind(2) means by these differs for the names of files (unix(7)): ENOENT is among the second.
+        SocketError.AddressAlreadyInUse when endPoint.AddressFamily == AddressFamily.Unix =>
+            $"Address {endPoint} is already in use: a server listens there, or it is a file that is no socket.",
+        SocketError.AddressNotAvailable when endPoint.AddressFamily == AddressFamily.Unix =>
+            $"Address {endPoint} could not be bound: its directory does not exist.",
         SocketError.AddressAlreadyInUse => $"Address {endPoint} is already in use.",
         SocketError.AddressNotAvailable => $"Address {endPoint} is not an address of this machine.",
         SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",

@@ -303,6 +303,7 @@ public sealed class AcceptTests
             var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), site.Address));
             Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
             Assert.Contains(site.Path, exception.Message, StringComparison.Ordinal);
+            Assert.Contains("no socket", exception.Message, StringComparison.Ordinal);
             Assert.True(Path.Exists(site.Path));
         }
     }
@@ -321,6 +322,18 @@ public sealed class AcceptTests
         Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
         using var client = await site.ConnectAsync();
         await client.ExpectEchoAsync("x");
+    }
+
+    [Theory]
+    [MemberData(nameof(UnixSchemes))]
+    public async Task DirectoryThatDoesNotExist_IsRefusedByName(string scheme)
+    {
+        await using var site = new Site(scheme);
+
+        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{site.Address}/in/none"));
+
+        Assert.Contains($"{site.Path}/in/none", exception.Message, StringComparison.Ordinal);
+        Assert.Contains("directory", exception.Message, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -331,6 +331,39 @@ public sealed class FlowTests
 
     [Theory]
     [MemberData(nameof(Schemes))]
+    public async Task Stop_SendsPendingOutputFirst(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var output = Payload.Random(Payload.NewSeed(), 16 * 1024 * 1024);
+        var opened = new Counter();
+        var closed = new Counter();
+        var server = await site.StartAsync(new Events
+        {
+            Opened = (connection, ref _) =>
+            {
+                connection.Write(output);
+                opened.Add();
+                return EvioAction.None;
+            },
+            Closed = (_, error) =>
+            {
+                Assert.Null(error);
+                closed.Add();
+                return EvioAction.None;
+            },
+        });
+        using var client = await site.ConnectAsync();
+        await opened.ReachesAsync(1);
+
+        var stopped = server.StopAsync(Site.Limit);
+
+        Payload.AssertSame(output, await client.ReadToEndAsync());
+        await stopped.Within();
+        Assert.Equal(1, closed.Value);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
     public async Task PeerThatNeverReads_DoesNotHoldTheStop(string scheme)
     {
         await using var site = new Site(scheme);
