@@ -224,8 +224,7 @@ public sealed class AloneTests
         using var waiting = Client.NewSocket(server.Addresses[0]);
 
         living.Socket.ReceiveTimeout = (int)Site.Limit.TotalMilliseconds;
-        await DescriptorShortage.MakeThreadsAsync();
-        using (new DescriptorShortage())
+        using (await DescriptorShortage.BeginAsync())
         {
             // The kernel establishes it, but nobody can accept it.
             waiting.Connect(server.Addresses[0]);

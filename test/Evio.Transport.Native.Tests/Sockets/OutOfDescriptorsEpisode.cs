@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using System.Net.Sockets;
-using System.Reflection;
 using System.Text.Json;
 using Evio.Transport.Native.Tests.Support;
 
@@ -29,20 +28,7 @@ internal sealed record OutOfDescriptorsEpisode(
     /// <summary>How long the processor time is measured.</summary>
     internal static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
 
-    internal static async Task RunAsync()
-    {
-        LoadAssemblies(typeof(OutOfDescriptorsEpisode).Assembly, []);
-        Console.WriteLine(JsonSerializer.Serialize(await RunEpisodeAsync()));
-    }
-
-    /// <summary>Loads everything that the episode may call for the first time, since it has no descriptor to open a file with.</summary>
-    private static void LoadAssemblies(Assembly assembly, HashSet<string> loaded)
-    {
-        foreach (var reference in assembly.GetReferencedAssemblies().Where(reference => loaded.Add(reference.FullName)))
-        {
-            LoadAssemblies(Assembly.Load(reference), loaded);
-        }
-    }
+    internal static async Task RunAsync() => Console.WriteLine(JsonSerializer.Serialize(await RunEpisodeAsync()));
 
     private static async Task<OutOfDescriptorsEpisode> RunEpisodeAsync()
     {
@@ -79,7 +65,7 @@ internal sealed record OutOfDescriptorsEpisode(
         var waiters = Enumerable.Range(0, Waiters).Select(static _ => NewClient()).ToList();
         int echoesMeanwhile, recoveredTooEarly, acceptedTooEarly;
         TimeSpan processorTime;
-        using (new DescriptorShortage())
+        using (await DescriptorShortage.BeginAsync())
         {
             waiters.ForEach(waiter => waiter.Connect(server.EndPoint));
             Waiting.Until(() => failingLoops.Count == Loops);

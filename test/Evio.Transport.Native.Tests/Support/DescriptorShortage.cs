@@ -1,3 +1,5 @@
+using System.Reflection;
+
 namespace Evio.Transport.Native.Tests.Support;
 
 /// <summary>Leaves the process no free descriptor until it is disposed. Nothing that needs one works meanwhile, so no other test may run beside it.</summary>
@@ -5,9 +7,11 @@ internal sealed class DescriptorShortage : IDisposable
 {
     private readonly List<int> _taken = new(4096);
     private readonly TestLibc.ResourceLimit _limit;
+    private readonly int _maxThreads;
 
-    internal unsafe DescriptorShortage()
+    private unsafe DescriptorShortage(int maxThreads)
     {
+        _maxThreads = maxThreads;
         TestLibc.ResourceLimit limit;
         _ = TestLibc.getrlimit(TestLibc.RLIMIT_NOFILE, &limit);
         _limit = limit;
@@ -21,6 +25,32 @@ internal sealed class DescriptorShortage : IDisposable
         }
     }
 
+    /// <summary>
+    /// Begins one. Starting a thread takes descriptors too, and the runtime ends the process if there are none: the thread pool gets more threads before
+    /// than it will want, and no further ones, however long its work has to wait.
+    /// </summary>
+    internal static async Task<DescriptorShortage> BeginAsync()
+    {
+        LoadAssemblies(typeof(DescriptorShortage).Assembly, []);
+        var threads = Math.Max(16, Environment.ProcessorCount);
+        ThreadPool.GetMinThreads(out _, out var minPorts);
+        ThreadPool.GetMaxThreads(out var maxThreads, out var maxPorts);
+        Assert.True(ThreadPool.SetMinThreads(threads, minPorts));
+        using var all = new Barrier(threads);
+        await Task.WhenAll(Enumerable.Range(0, threads).Select(_ => Task.Run(all.Join)));
+        Assert.True(ThreadPool.SetMaxThreads(threads, maxPorts));
+        return new DescriptorShortage(maxThreads);
+    }
+
+    /// <summary>Loads everything that may be called for the first time, since there will be no descriptor to open a file with.</summary>
+    private static void LoadAssemblies(Assembly assembly, HashSet<string> loaded)
+    {
+        foreach (var reference in assembly.GetReferencedAssemblies().Where(reference => loaded.Add(reference.FullName)))
+        {
+            LoadAssemblies(Assembly.Load(reference), loaded);
+        }
+    }
+
     /// <summary>Permits some descriptors more.</summary>
     internal static unsafe void Release(int count)
     {
@@ -30,22 +60,12 @@ internal sealed class DescriptorShortage : IDisposable
         _ = TestLibc.setrlimit(TestLibc.RLIMIT_NOFILE, &limit);
     }
 
-    /// <summary>
-    /// Has the thread pool make more threads than it will want: starting one takes descriptors, and the runtime ends the process if there are none.
-    /// </summary>
-    internal static async Task MakeThreadsAsync()
-    {
-        const int Threads = 16;
-        ThreadPool.GetMinThreads(out var workers, out var ports);
-        Assert.True(ThreadPool.SetMinThreads(Math.Max(workers, Threads), ports));
-        using var all = new Barrier(Threads);
-        await Task.WhenAll(Enumerable.Range(0, Threads).Select(_ => Task.Run(() => all.SignalAndWait(TimeSpan.FromSeconds(30)))));
-    }
-
     public unsafe void Dispose()
     {
         var limit = _limit;
         _ = TestLibc.setrlimit(TestLibc.RLIMIT_NOFILE, &limit);
         _taken.ForEach(static descriptor => _ = TestLibc.close(descriptor));
+        ThreadPool.GetMaxThreads(out _, out var maxPorts);
+        _ = ThreadPool.SetMaxThreads(_maxThreads, maxPorts);
     }
 }
