@@ -1,0 +1,20 @@
+using Xunit.MicrosoftTestingPlatform;
+using Xunit.Runner.InProc.SystemConsole;
+
+namespace Evio.Transport.EndToEnd.Tests;
+
+/// <summary>The entry point that xUnit would generate, plus the one of <see cref="ChildServer"/>.</summary>
+internal static class Program
+{
+    internal static async Task<int> Main(string[] args)
+    {
+        if (await ChildServer.TryRunAsync(args))
+        {
+            return 0;
+        }
+
+        return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
+            ? await TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
+            : await ConsoleRunner.Run(args);
+    }
+}
