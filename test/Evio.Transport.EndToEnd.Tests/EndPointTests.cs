@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 
 namespace Evio.Transport.EndToEnd.Tests;
@@ -110,7 +111,7 @@ public sealed class EndPointTests
     public async Task A_host_can_be_started_again_on_the_same_port_at_once(TransportKind kind)
     {
         EndPoint endPoint = new IPEndPoint(IPAddress.Loopback, 0);
-        for (var i = 0; i < 5; i++)
+        for (var i = 0; i < 20; i++)
         {
             await using var host = await TransportHost.StartAsync(kind, Applications.EchoAsync, new HostSettings { EndPoint = endPoint });
             endPoint = host.EndPoint;
@@ -151,19 +152,158 @@ public sealed class EndPointTests
         Assert.Equal("1 on evio", await client.GetStringAsync("/").OrTimeout());
     }
 
-    [Theory, EvioTransports]
-    public async Task End_points_that_evio_cannot_bind_go_to_another_factory(TransportKind kind)
+    [Theory, AllTransports]
+    public async Task End_points_of_another_kind_are_served_by_their_own_factory_beside_this_one(TransportKind kind)
     {
-        var other = new OtherFactory();
-        await using var host = await TransportHost.StartAsync(kind, Applications.EchoAsync, new HostSettings
-        {
-            Kestrel = static options => options.Listen(new OtherEndPoint()),
-            Services = services => services.Insert(0, ServiceDescriptor.Singleton<IConnectionListenerFactory>(other)),
-        });
+        using var path = new UnixSocketPath();
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            static context => context.Response.WriteAsync(context.Features.Get<OtherFeature>() is null ? "own" : "other"),
+            new HostSettings
+            {
+                Kestrel = options => options.Listen(new OtherEndPoint(path.EndPoint), static listen => listen.Protocols = HttpProtocols.Http1),
+                Services = static services => services.Insert(0, ServiceDescriptor.Singleton<IConnectionListenerFactory, OtherFactory>()),
+            });
         using var client = host.CreateClient();
+        using var clientOfOther = host.CreateClient(endPoint: path.EndPoint);
 
-        await AssertEchoesAsync(client);
-        Assert.IsType<OtherEndPoint>(Assert.Single(other.Bound));
+        Assert.Equal("own", await client.GetStringAsync("/").OrTimeout());
+        Assert.Equal("other", await clientOfOther.GetStringAsync("/").OrTimeout());
+
+        await host.StopAsync().OrTimeout();
+        Assert.False(File.Exists(path.Path));
+    }
+
+    [Theory, EvioTransports]
+    public async Task A_host_on_the_Sockets_transport_runs_beside_one_on_evio(TransportKind kind)
+    {
+        await using var sockets = await TransportHost.StartAsync(TransportKind.Sockets, Applications.EchoAsync);
+        await using var evio = await TransportHost.StartAsync(kind, Applications.EchoAsync);
+        using var clientOfSockets = sockets.CreateClient();
+        using var clientOfEvio = evio.CreateClient();
+        await AssertEchoesAsync(clientOfSockets);
+        await AssertEchoesAsync(clientOfEvio);
+
+        await Assert.ThrowsAsync<IOException>(
+            () => TransportHost.StartAsync(kind, Applications.EchoAsync, new HostSettings { EndPoint = sockets.EndPoint }));
+        await Assert.ThrowsAsync<IOException>(
+            () => TransportHost.StartAsync(TransportKind.Sockets, Applications.EchoAsync, new HostSettings { EndPoint = evio.EndPoint }));
+        await evio.StopAsync().OrTimeout();
+
+        await AssertEchoesAsync(clientOfSockets);
+    }
+
+    [Theory, AllTransports]
+    public async Task Localhost_is_served_on_both_families(TransportKind kind)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6, "This machine has no IPv6.");
+        var (host, port) = await OnFreePortAsync(kind, static (options, port) => options.ListenLocalhost(port));
+        await using (host)
+        {
+            foreach (var address in new[] { IPAddress.Loopback, IPAddress.IPv6Loopback })
+            {
+                using var client = host.CreateClient(endPoint: new IPEndPoint(address, port));
+                await AssertEchoesAsync(client);
+            }
+        }
+    }
+
+    [Theory, AllTransports]
+    public async Task Any_IP_is_served_on_both_families(TransportKind kind)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6, "This machine has no IPv6.");
+        var (host, port) = await OnFreePortAsync(kind, static (options, port) => options.ListenAnyIP(port));
+        await using (host)
+        {
+            foreach (var address in new[] { IPAddress.Loopback, IPAddress.IPv6Loopback })
+            {
+                using var client = host.CreateClient(endPoint: new IPEndPoint(address, port));
+                await AssertEchoesAsync(client);
+            }
+        }
+    }
+
+    [Theory, AllTransports("localhost, IPv4", "localhost, IPv6", "any, IPv4", "any, IPv6")]
+    public async Task A_port_that_is_busy_in_one_family_fails_the_start(TransportKind kind, string where)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6, "This machine has no IPv6.");
+        using var holder = new Socket(
+            where.EndsWith("IPv6", StringComparison.Ordinal) ? AddressFamily.InterNetworkV6 : AddressFamily.InterNetwork,
+            SocketType.Stream,
+            ProtocolType.Tcp);
+        var loopback = where.StartsWith("localhost", StringComparison.Ordinal);
+        holder.Bind(new IPEndPoint(
+            holder.AddressFamily is AddressFamily.InterNetwork
+                ? loopback ? IPAddress.Loopback : IPAddress.Any
+                : loopback ? IPAddress.IPv6Loopback : IPAddress.IPv6Any,
+            0));
+        holder.Listen();
+        var port = ((IPEndPoint)holder.LocalEndPoint!).Port;
+
+        var exception = await Assert.ThrowsAsync<IOException>(() => TransportHost.StartAsync(kind, Applications.EchoAsync, new HostSettings
+        {
+            Kestrel = options =>
+            {
+                if (loopback)
+                {
+                    options.ListenLocalhost(port);
+                }
+                else
+                {
+                    options.ListenAnyIP(port);
+                }
+            },
+        }));
+
+        Assert.IsType<AddressInUseException>(exception.InnerException);
+    }
+
+    public enum Inherited
+    {
+        Tcp,
+        Tcp6,
+        Unix,
+
+        /// <summary>Bound, but not listening yet.</summary>
+        Bound,
+    }
+
+    [Theory, AllTransports(Inherited.Tcp, Inherited.Tcp6, Inherited.Unix, Inherited.Bound)]
+    public async Task An_inherited_descriptor_is_served(TransportKind kind, Inherited inherited)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6 || inherited is not Inherited.Tcp6, "This machine has no IPv6.");
+        using var path = new UnixSocketPath();
+        EndPoint asked = inherited switch
+        {
+            Inherited.Unix => path.EndPoint,
+            Inherited.Tcp6 => new IPEndPoint(IPAddress.IPv6Loopback, 0),
+            _ => new IPEndPoint(IPAddress.Loopback, 0),
+        };
+        var listener = new Socket(asked.AddressFamily, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(asked);
+        if (inherited is not Inherited.Bound)
+        {
+            listener.Listen();
+        }
+
+        // The descriptor alone stays, and is the server's to close.
+        var bound = listener.LocalEndPoint!;
+        var descriptor = (ulong)listener.Handle;
+        listener.SafeHandle.SetHandleAsInvalid();
+        await using (var host = await TransportHost.StartAsync(
+            kind, Applications.EchoAsync, new HostSettings { EndPoint = new FileHandleEndPoint(descriptor, FileHandleType.Auto) }))
+        {
+            for (var i = 0; i < 3; i++)
+            {
+                using var client = host.CreateClient(endPoint: bound);
+                await AssertEchoesAsync(client);
+            }
+
+            await host.StopAsync().OrTimeout();
+        }
+
+        var refused = await Assert.ThrowsAsync<SocketException>(() => SocketExtensions.ConnectAsync(bound));
+        Assert.Equal(SocketError.ConnectionRefused, refused.SocketErrorCode);
     }
 
     [Theory, EvioTransports]
@@ -181,38 +321,65 @@ public sealed class EndPointTests
         Assert.Equal("echo", await response.Content.ReadAsStringAsync().OrTimeout());
     }
 
-    private sealed class OtherEndPoint : EndPoint
+    /// <summary>For what cannot be bound to port 0: asks the system for a free port, which somebody else may take first.</summary>
+    private static async Task<(TransportHost Host, int Port)> OnFreePortAsync(TransportKind kind, Action<KestrelServerOptions, int> listen)
     {
+        for (var attempt = 1; ; attempt++)
+        {
+            int port;
+            using (var free = new Socket(AddressFamily.InterNetworkV6, SocketType.Stream, ProtocolType.Tcp))
+            {
+                free.Bind(new IPEndPoint(IPAddress.IPv6Any, 0));
+                port = ((IPEndPoint)free.LocalEndPoint!).Port;
+            }
+
+            try
+            {
+                return (
+                    await TransportHost.StartAsync(
+                        kind, Applications.EchoAsync, new HostSettings { Kestrel = options => listen(options, port) }),
+                    port);
+            }
+            catch (IOException exception) when (exception.InnerException is AddressInUseException && attempt < 20)
+            {
+                // Another port.
+            }
+        }
+    }
+
+    private sealed class OtherFeature;
+
+    private sealed class OtherEndPoint(UnixDomainSocketEndPoint real) : EndPoint
+    {
+        public UnixDomainSocketEndPoint Real => real;
+
         public override string ToString() => "other";
     }
 
-    private sealed class OtherFactory : IConnectionListenerFactory, IConnectionListenerFactorySelector
+    /// <summary>A factory for an end point that no other knows. Beneath, it is the Sockets transport.</summary>
+    private sealed class OtherFactory(ILoggerFactory loggers) : IConnectionListenerFactory, IConnectionListenerFactorySelector
     {
-        public List<EndPoint> Bound { get; } = [];
+        private readonly SocketTransportFactory _sockets = new(Options.Create(new SocketTransportOptions()), loggers);
 
         public bool CanBind(EndPoint endpoint) => endpoint is OtherEndPoint;
 
-        public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
-        {
-            Bound.Add(endpoint);
-            return ValueTask.FromResult<IConnectionListener>(new Listener(endpoint));
-        }
+        public async ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default) =>
+            new Listener(await _sockets.BindAsync(((OtherEndPoint)endpoint).Real, cancellationToken), endpoint);
 
-        private sealed class Listener(EndPoint endPoint) : IConnectionListener
+        private sealed class Listener(IConnectionListener inner, EndPoint endPoint) : IConnectionListener
         {
-            private readonly TaskCompletionSource<ConnectionContext?> _unbound = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
             public EndPoint EndPoint => endPoint;
 
-            public ValueTask<ConnectionContext?> AcceptAsync(CancellationToken cancellationToken = default) => new(_unbound.Task);
-
-            public ValueTask UnbindAsync(CancellationToken cancellationToken = default)
+            public async ValueTask<ConnectionContext?> AcceptAsync(CancellationToken cancellationToken = default)
             {
-                _unbound.TrySetResult(null);
-                return ValueTask.CompletedTask;
+                var connection = await inner.AcceptAsync(cancellationToken);
+                connection?.Features.Set(new OtherFeature());
+                return connection;
             }
 
-            public ValueTask DisposeAsync() => UnbindAsync();
+            public ValueTask UnbindAsync(CancellationToken cancellationToken = default) => inner.UnbindAsync(cancellationToken);
+
+            public ValueTask DisposeAsync() => inner.DisposeAsync();
         }
     }
 }

@@ -163,6 +163,46 @@ public sealed class ShutdownTests
         Assert.Equal(entered, answered);
     }
 
+    [Theory, AllTransports("1.1", "2.0")]
+    public async Task A_stop_under_load_cuts_no_body_that_reached_the_application(TransportKind kind, string version)
+    {
+        const int Size = 200_000;
+        var entered = 0;
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            context =>
+            {
+                Interlocked.Increment(ref entered);
+                return Applications.EchoWholeAsync(context);
+            },
+            version == "2.0" ? HostSettings.Http2 : null);
+        var answered = 0;
+        var clients = Enumerable.Range(0, 6).Select(i => Task.Run(async () =>
+        {
+            var sent = TestData.Bytes(Size, seed: i);
+            using var client = host.CreateClient(Version.Parse(version));
+            try
+            {
+                while (true)
+                {
+                    using var response = await client.PostAsync("/", new ByteArrayContent(sent));
+                    TestData.AssertSame(sent, await response.Content.ReadAsByteArrayAsync());
+                    Interlocked.Increment(ref answered);
+                }
+            }
+            catch (HttpRequestException)
+            {
+                // Turned away before it reached the application, which the count below shows.
+            }
+        })).ToArray();
+        await Eventually.HoldsAsync(() => Volatile.Read(ref answered) > 30);
+
+        await host.StopAsync().OrTimeout();
+
+        await Task.WhenAll(clients).OrTimeout();
+        Assert.Equal(entered, answered);
+    }
+
     private static Task AssertRefusesNewConnectionsAsync(TransportHost host) => Eventually.HoldsAsync(async () =>
     {
         try
