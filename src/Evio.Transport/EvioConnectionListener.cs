@@ -54,8 +54,9 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
 
         try
         {
+            // As on the Sockets transport a file handle stays its creator's, who may have more plans for it, and closes it.
             listener._listener = endPoint is FileHandleEndPoint handle
-                ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: true, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
+                ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: false, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
                 : await group.ListenAsync(endPoint, listener.OnAccepted, listenerOptions).ConfigureAwait(false);
             return listener;
         }

@@ -279,31 +279,30 @@ public sealed class EndPointTests
             Inherited.Tcp6 => new IPEndPoint(IPAddress.IPv6Loopback, 0),
             _ => new IPEndPoint(IPAddress.Loopback, 0),
         };
-        var listener = new Socket(asked.AddressFamily, SocketType.Stream, ProtocolType.Unspecified);
+        using var listener = new Socket(asked.AddressFamily, SocketType.Stream, ProtocolType.Unspecified);
         listener.Bind(asked);
         if (inherited is not Inherited.Bound)
         {
             listener.Listen();
         }
 
-        // The descriptor alone stays, and is the server's to close.
-        var bound = listener.LocalEndPoint!;
-        var descriptor = (ulong)listener.Handle;
-        listener.SafeHandle.SetHandleAsInvalid();
-        await using (var host = await TransportHost.StartAsync(
-            kind, Applications.EchoAsync, new HostSettings { EndPoint = new FileHandleEndPoint(descriptor, FileHandleType.Auto) }))
+        var settings = new HostSettings { EndPoint = new FileHandleEndPoint((ulong)listener.Handle, FileHandleType.Auto) };
+
+        // The runtime's sockets can take over a descriptor once per process, evio again and again.
+        for (var i = 0; i < (kind.IsEvio() ? 3 : 1); i++)
         {
-            for (var i = 0; i < 3; i++)
+            await using var host = await TransportHost.StartAsync(kind, Applications.EchoAsync, settings);
+            for (var j = 0; j < 3; j++)
             {
-                using var client = host.CreateClient(endPoint: bound);
+                using var client = host.CreateClient(endPoint: listener.LocalEndPoint);
                 await AssertEchoesAsync(client);
             }
 
             await host.StopAsync().OrTimeout();
         }
 
-        var refused = await Assert.ThrowsAsync<SocketException>(() => SocketExtensions.ConnectAsync(bound));
-        Assert.Equal(SocketError.ConnectionRefused, refused.SocketErrorCode);
+        // It stays its creator's, and listens.
+        using var late = await SocketExtensions.ConnectAsync(listener.LocalEndPoint!);
     }
 
     [Theory, EvioTransports]

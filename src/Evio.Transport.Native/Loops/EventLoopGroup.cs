@@ -135,12 +135,14 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     }
 
     /// <summary>Listens on a descriptor that is bound already, inherited from a parent process for example.</summary>
-    /// <param name="descriptor">A stream socket, TCP or Unix, bound and listening. It is made non-blocking and close-on-exec.</param>
+    /// <param name="descriptor">
+    /// A stream socket, TCP or Unix, bound. It is made non-blocking and close-on-exec, and made to listen unless it does already.
+    /// </param>
     /// <param name="ownsDescriptor">Whether the listener closes it in the end.</param>
     /// <param name="onAccepted">As for <see cref="ListenAsync"/>.</param>
     /// <param name="options">How to listen; <see langword="null"/> for the defaults.</param>
     /// <returns>The listener, accepting.</returns>
-    /// <exception cref="System.Net.Sockets.SocketException">The descriptor is no listening stream socket.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">The descriptor is no stream socket that is bound, or it is connected.</exception>
     /// <exception cref="ArgumentException">An option has a value out of its range.</exception>
     /// <exception cref="ObjectDisposedException">The group is disposed.</exception>
     public Task<StreamListener> ListenOnDescriptorAsync(

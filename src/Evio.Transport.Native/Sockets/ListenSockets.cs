@@ -95,9 +95,9 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets Inherit(int descriptor, StreamListenerOptions options, bool ownsDescriptor)
     {
-        if (GetOption(descriptor, Linux.SO_TYPE) != Linux.SOCK_STREAM || GetOption(descriptor, Linux.SO_ACCEPTCONN) != 1)
+        if (GetOption(descriptor, Linux.SO_TYPE) != Linux.SOCK_STREAM)
         {
-            throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is a socket, but not a listening stream socket.");
+            throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is a socket, but not a stream socket.");
         }
 
         var flags = Libc.fcntl(descriptor, Linux.F_GETFL, 0);
@@ -112,6 +112,17 @@ internal sealed unsafe class ListenSockets
         if (endPoint is IPEndPoint && options.NoDelay)
         {
             SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+        }
+
+        if (GetOption(descriptor, Linux.SO_ACCEPTCONN) != 1)
+        {
+            // The kernel would give it a port of its own choice.
+            if (endPoint is IPEndPoint { Port: 0 })
+            {
+                throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is neither listening nor bound.");
+            }
+
+            Listen(descriptor, options, endPoint);
         }
 
         // The socket file of an inherited descriptor is its creator's.

@@ -80,13 +80,38 @@ public sealed class InheritedDescriptorTests
     }
 
     [Fact]
-    public async Task A_socket_that_does_not_listen_is_refused()
+    public async Task A_socket_that_is_only_bound_is_made_to_listen()
     {
         await using var group = new TestGroup();
         using var bound = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         bound.Bind(Server.Loopback);
 
-        Assert.Equal(SocketError.InvalidArgument, await RefusalAsync(group, Descriptor(bound)));
+        await using var server = await new Server().ListenOnDescriptorAsync(group, Descriptor(bound), ownsDescriptor: false);
+
+        Assert.Equal(bound.LocalEndPoint, server.EndPoint);
+        server.Open();
+    }
+
+    [Fact]
+    public async Task A_socket_that_is_not_bound_is_refused()
+    {
+        await using var group = new TestGroup();
+        using var unbound = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        using var unboundUnix = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+
+        Assert.Equal(SocketError.InvalidArgument, await RefusalAsync(group, Descriptor(unbound)));
+        Assert.Equal(SocketError.InvalidArgument, await RefusalAsync(group, Descriptor(unboundUnix)));
+    }
+
+    [Fact]
+    public async Task A_connected_socket_is_refused()
+    {
+        await using var group = new TestGroup();
+        using var listener = Listen();
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        client.Connect(listener.LocalEndPoint!);
+
+        Assert.Equal(SocketError.InvalidArgument, await RefusalAsync(group, Descriptor(client)));
     }
 
     [Fact]
