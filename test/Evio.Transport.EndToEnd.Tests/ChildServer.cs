@@ -34,6 +34,12 @@ internal sealed partial class ChildServer : IAsyncDisposable
         /// <summary>Binds a socket as systemd would, becomes <see cref="Activated"/>, and leaves it that as a descriptor.</summary>
         Activating,
         Activated,
+
+        /// <summary>Listens on all addresses where the system knows no IPv6.</summary>
+        AnyIPWithoutIPv6,
+
+        /// <summary>Listens on localhost where the system knows no IPv6.</summary>
+        LocalhostWithoutIPv6,
     }
 
     public IPEndPoint EndPoint { get; }
@@ -77,6 +83,9 @@ internal sealed partial class ChildServer : IAsyncDisposable
             case Mode.Activating:
                 Activate(kind);
                 break;
+            case Mode.AnyIPWithoutIPv6 or Mode.LocalhostWithoutIPv6:
+                ForbidIPv6();
+                break;
             case Mode.FinOnError:
                 AppContext.SetSwitch(FinOnErrorSwitch, true);
                 break;
@@ -96,13 +105,20 @@ internal sealed partial class ChildServer : IAsyncDisposable
         TransportSettings.Default.Use(kind, builder.WebHost);
         builder.WebHost.ConfigureKestrel(options =>
         {
-            if (mode is Mode.Activated)
+            switch (mode)
             {
-                options.UseSystemd();
-            }
-            else
-            {
-                options.Listen(IPAddress.Loopback, 0);
+                case Mode.Activated:
+                    options.UseSystemd();
+                    break;
+                case Mode.AnyIPWithoutIPv6:
+                    options.ListenAnyIP(0);
+                    break;
+                case Mode.LocalhostWithoutIPv6:
+                    options.ListenLocalhost(FreePort());
+                    break;
+                default:
+                    options.Listen(IPAddress.Loopback, 0);
+                    break;
             }
         });
         await using var application = builder.Build();
@@ -118,7 +134,9 @@ internal sealed partial class ChildServer : IAsyncDisposable
         });
         await application.StartAsync();
         var address = new Uri(application.Urls.Single());
-        Console.WriteLine($"{address.Host}:{address.Port}");
+
+        // All that these modes listen on answers there.
+        Console.WriteLine(new IPEndPoint(IPAddress.Loopback, address.Port));
         await Console.In.ReadToEndAsync();
         await application.StopAsync();
     }
@@ -145,6 +163,51 @@ internal sealed partial class ChildServer : IAsyncDisposable
         throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"execve(2) failed: {Marshal.GetLastPInvokeError()}"));
     }
 
+    private static int FreePort()
+    {
+        using var free = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        free.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        return ((IPEndPoint)free.LocalEndPoint!).Port;
+    }
+
+    /// <summary>From now on socket(AF_INET6) fails in this process as on a kernel without IPv6: a filter of seccomp(2).</summary>
+    private static unsafe void ForbidIPv6()
+    {
+        const int PR_SET_NO_NEW_PRIVS = 38;
+        const int SECCOMP_SET_MODE_FILTER = 1;
+        const int SECCOMP_FILTER_FLAG_TSYNC = 1;
+        const int EAFNOSUPPORT = 97;
+        const int AF_INET6 = 10;
+        var (seccomp, socket) = RuntimeInformation.ProcessArchitecture is Architecture.X64 ? (317, 41) : (277, 198);
+
+        // struct sock_filter { u16 code; u8 jt, jf; u32 k; }; struct seccomp_data { int nr; u32 arch; u64 ip; u64 args[6]; }
+        var program = stackalloc ulong[]
+        {
+            Instruction(0x20, 0, 0, 0),                          // load nr
+            Instruction(0x15, 0, 3, (uint)socket),               // other than socket(2): allow
+            Instruction(0x20, 0, 0, 16),                         // load the lower half of the first argument
+            Instruction(0x15, 0, 1, AF_INET6),                   // another family: allow
+            Instruction(0x06, 0, 0, 0x0005_0000 | EAFNOSUPPORT), // SECCOMP_RET_ERRNO
+            Instruction(0x06, 0, 0, 0x7FFF_0000),                // SECCOMP_RET_ALLOW
+        };
+        var filter = new Filter { Length = 6, Program = program };
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0)
+        {
+            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"seccomp(2) failed: {Marshal.GetLastPInvokeError()}"));
+        }
+
+        static ulong Instruction(ushort code, byte onTrue, byte onFalse, uint operand) =>
+            code | ((ulong)onTrue << 16) | ((ulong)onFalse << 24) | ((ulong)operand << 32);
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static partial int prctl(int option, nint first, nint second, nint third, nint fourth);
+
+    [LibraryImport("libc", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static unsafe partial nint syscall(nint number, nint first, nint second, Filter* third);
+
     [LibraryImport("libc", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int dup2(int from, int to);
@@ -152,4 +215,12 @@ internal sealed partial class ChildServer : IAsyncDisposable
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int execve(string path, string?[] arguments, string?[] variables);
+
+    /// <summary>struct sock_fprog.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private unsafe struct Filter
+    {
+        public ushort Length;
+        public ulong* Program;
+    }
 }

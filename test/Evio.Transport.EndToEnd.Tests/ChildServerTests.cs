@@ -28,4 +28,17 @@ public sealed class ChildServerTests
             Assert.EndsWith("served", Encoding.ASCII.GetString(await client.ReceiveToEndAsync().OrTimeout()), StringComparison.Ordinal);
         }
     }
+
+    [Theory, AllTransports("any", "localhost")]
+    public async Task Without_IPv6_Kestrel_falls_back_to_IPv4(TransportKind kind, string address)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "seccomp(2) is Linux's.");
+        await using var server = await ChildServer.StartAsync(
+            kind, address == "any" ? ChildServer.Mode.AnyIPWithoutIPv6 : ChildServer.Mode.LocalhostWithoutIPv6);
+        using var client = await server.ConnectAsync();
+
+        await client.SendAllAsync("GET / HTTP/1.0\r\n\r\n").OrTimeout();
+
+        Assert.EndsWith("served", Encoding.ASCII.GetString(await client.ReceiveToEndAsync().OrTimeout()), StringComparison.Ordinal);
+    }
 }

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Evio.Transport.Testing;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 
@@ -114,6 +115,32 @@ public sealed class TransportLogTests
         await client.SendAllAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n").OrTimeout();
 
         await HasLoggedAsync(host, 8, "ConnectionWriteRst");
+    }
+
+    [Theory, AllTransports]
+    public async Task A_read_ahead_that_meets_the_limit_is_logged_as_pause_and_resume(TransportKind kind)
+    {
+        var mayRead = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var host = await TransportHost.StartAsync(kind, static _ => { }, new HostSettings
+        {
+            Transport = new TransportSettings { MaxReadBufferSize = 16 * 1024 },
+            Listen = listen => listen.Run(async connection =>
+            {
+                await mayRead.Task;
+                await connection.Transport.Input.CopyToAsync(Stream.Null);
+            }),
+        });
+        using var client = await host.ConnectAsync();
+        await client.SendAllAsync(new byte[50_000]).OrTimeout();
+
+        // With the end behind it evio reads ahead as well; otherwise it leaves the input to the kernel.
+        client.Shutdown(SocketShutdown.Send);
+        await HasLoggedAsync(host, 4, "ConnectionPause");
+        mayRead.SetResult();
+
+        await HasLoggedAsync(host, 5, "ConnectionResume");
+        Assert.Empty(await client.ReceiveToEndAsync().OrTimeout());
+        await HasLoggedAsync(host, 6, "ConnectionReadFin");
     }
 
     private static Task HasLoggedAsync(TransportHost host, int id, string name) => Eventually.HoldsAsync(
