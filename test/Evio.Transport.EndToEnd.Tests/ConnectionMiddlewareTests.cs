@@ -133,7 +133,7 @@ public sealed class ConnectionMiddlewareTests
         await using (var host = await TransportHost.StartAsync(kind, Applications.EchoWholeAsync, new HostSettings
         {
             Services = services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools),
-            Listen = static listen => listen.Use(ScrambleAsync),
+            Listen = static listen => listen.Use(Scramble),
         }))
         {
             using var client = await host.ConnectAsync();
@@ -197,13 +197,15 @@ public sealed class ConnectionMiddlewareTests
     {
         await using var host = await TransportHost.StartAsync(kind, static context => context.Response.WriteAsync("ok"), new HostSettings
         {
-            Listen = static listen => listen.Use(static _ => static connection =>
+            Listen = static listen => listen.Use(static _ => static async connection =>
             {
+                // Not before the client knows that it is connected.
+                await connection.Transport.Input.ReadAsync();
                 connection.Abort(new ConnectionAbortedException("refused"));
-                return Task.CompletedTask;
             }),
         });
         using var client = await host.ConnectAsync();
+        await client.SendAllAsync(Request).OrTimeout();
 
         Assert.Equal(SocketError.ConnectionReset, await client.ReceiveErrorAsync().OrTimeout());
     }
@@ -226,7 +228,7 @@ public sealed class ConnectionMiddlewareTests
             "beforeHTTP/1.1 200 OK\r\n", Encoding.ASCII.GetString(await client.ReceiveToEndAsync().OrTimeout()), StringComparison.Ordinal);
     }
 
-    private static ConnectionDelegate ScrambleAsync(ConnectionDelegate application) => async connection =>
+    private static ConnectionDelegate Scramble(ConnectionDelegate application) => async connection =>
     {
         var inner = connection.Transport;
         await using var stream = new ScramblingStream(inner.Input.AsStream(leaveOpen: true), inner.Output.AsStream(leaveOpen: true));
