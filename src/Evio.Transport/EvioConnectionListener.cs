@@ -48,6 +48,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             Backlog = options.Backlog,
             NoDelay = options.NoDelay,
             SharePort = options.SharePort,
+            UnixSocketMode = options.UnixSocketMode,
             OnAcceptFailing = (native, reason) => Log.AcceptFailing(logger, native.LocalEndPoint, reason),
             OnAcceptRecovered = native => Log.AcceptRecovered(logger, native.LocalEndPoint),
         };

@@ -60,4 +60,12 @@ public sealed class EvioTransportOptions
     /// kernel spreads new connections over all processes that share the port, and a busy port is no longer noticed.
     /// </remarks>
     public bool SharePort { get; set; }
+
+    /// <summary>Who may connect to a Unix-domain socket: the mode of its file, of which connecting takes the write permission (unix(7)).</summary>
+    /// <remarks>
+    /// Up to 0777; in configuration as octal digits, such as <c>"0660"</c>. Defaults to <see langword="null"/>: 0777 less the process's umask. The file
+    /// has this mode, whatever the umask, before anybody can connect, and at no moment a wider one. Without meaning for TCP, for abstract addresses
+    /// and for inherited file handles.
+    /// </remarks>
+    public UnixFileMode? UnixSocketMode { get; set; }
 }

@@ -25,6 +25,8 @@ internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTrans
         Require(options.ConnectTimeout == Timeout.InfiniteTimeSpan
                 || (options.ConnectTimeout >= TimeSpan.FromMilliseconds(1) && options.ConnectTimeout.TotalMilliseconds <= int.MaxValue),
             nameof(options.ConnectTimeout), options.ConnectTimeout, "must be from 1 ms to 24 days, or Timeout.InfiniteTimeSpan");
+        Require(options.UnixSocketMode is null or (>= 0 and <= StreamListenerOptions.MaxUnixSocketMode), nameof(options.UnixSocketMode),
+            Convert.ToString((int)options.UnixSocketMode.GetValueOrDefault(), 8), "must be from 0 to 777 (octal), or null for what the umask leaves");
 
         return failures.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(failures);
 

@@ -10,10 +10,7 @@ using Xunit.v3;
 
 namespace Evio.Transport.Native.Tests;
 
-/// <summary>
-/// The entry point that xUnit would generate, plus the modes in which <see cref="OutOfDescriptorsTests"/> and <see cref="SystemCallTests"/> start this
-/// executable.
-/// </summary>
+/// <summary>The entry point that xUnit would generate, plus the modes in which tests start this executable.</summary>
 internal static class Program
 {
     internal static async Task<int> Main(string[] args)
@@ -27,6 +24,12 @@ internal static class Program
         if (args is [TracedServer.Argument, var address])
         {
             await TracedServer.RunAsync(address);
+            return 0;
+        }
+
+        if (args is [UnixModeProbe.Argument, var file])
+        {
+            await UnixModeProbe.RunAsync(file);
             return 0;
         }
 

@@ -20,6 +20,7 @@ public sealed class EvioTransportOptionsTests
         { nameof(EvioTransportOptions.MaxWriteBufferSize), static o => o.MaxWriteBufferSize = -7, "-7", "from 1 on" },
         { nameof(EvioTransportOptions.ConnectTimeout), static o => o.ConnectTimeout = TimeSpan.Zero, "00:00:00", "from 1 ms" },
         { nameof(EvioTransportOptions.ConnectTimeout), static o => o.ConnectTimeout = TimeSpan.FromDays(25), "25.00:00:00", "24 days" },
+        { nameof(EvioTransportOptions.UnixSocketMode), static o => o.UnixSocketMode = (UnixFileMode)0x200, "1000", "from 0 to 777" },
     };
 
     public static TheoryData<string, Action<EvioTransportOptions>> InRange => new()
@@ -38,6 +39,8 @@ public sealed class EvioTransportOptionsTests
         { "the smallest write buffer", static o => o.MaxWriteBufferSize = 1 },
         { "connecting as long as the kernel does", static o => o.ConnectTimeout = Timeout.InfiniteTimeSpan },
         { "the shortest time to connect", static o => o.ConnectTimeout = TimeSpan.FromMilliseconds(1) },
+        { "a socket file for the superuser alone", static o => o.UnixSocketMode = UnixFileMode.None },
+        { "a socket file for everybody", static o => o.UnixSocketMode = StreamListenerOptions.MaxUnixSocketMode },
     };
 
     [Theory, MemberData(nameof(OutOfRange))]
@@ -101,7 +104,9 @@ public sealed class EvioTransportOptionsTests
         Assert.True(options.NoDelay);
         Assert.Equal(1024 * 1024, options.MaxReadBufferSize);
         Assert.Equal(64 * 1024, options.MaxWriteBufferSize);
+        Assert.Equal(Timeout.InfiniteTimeSpan, options.ConnectTimeout);
         Assert.False(options.SharePort);
+        Assert.Null(options.UnixSocketMode);
     }
 
     [Fact]

@@ -84,6 +84,12 @@ internal static unsafe partial class Libc
     internal static partial int statx(int directory, byte* path, int flags, uint mask, byte* result);
 
     [LibraryImport(Library)]
+    internal static partial int fchmod(int fd, uint mode);
+
+    [LibraryImport(Library)]
+    internal static partial int fchmodat(int directory, byte* path, uint mode, int flags);
+
+    [LibraryImport(Library)]
     internal static partial int sched_setaffinity(int thread, nuint size, ulong* mask);
 }
 

@@ -52,10 +52,12 @@ internal static class Linux
     internal const int AT_FDCWD = -100;
     internal const int AT_SYMLINK_NOFOLLOW = 0x100;
     internal const uint STATX_TYPE = 1;
+    internal const uint STATX_MODE = 2;
     internal const int SizeOfStatx = 256;
     internal const int OffsetOfStatxMode = 28;
     internal const int S_IFMT = 0xF000;
     internal const int S_IFSOCK = 0xC000;
+    internal const int PermissionBits = 0xFFF;
 
     /// <summary><c>sizeof(struct sockaddr_storage)</c>: room for an address of any family.</summary>
     internal const int SizeOfSockAddrStorage = 128;

@@ -61,7 +61,9 @@ internal sealed unsafe class ListenSockets
     private static ListenSockets BindUnix(UnixDomainSocketEndPoint endPoint, StreamListenerOptions options)
     {
         var file = SocketFiles.PathOf(endPoint);
+        var mode = file is null ? null : options.UnixSocketMode;
         var descriptor = SocketDescriptors.Create(Linux.AF_UNIX, Linux.SOCK_STREAM, endPoint);
+        var bound = false;
         try
         {
             if (file is not null)
@@ -69,12 +71,29 @@ internal sealed unsafe class ListenSockets
                 SocketFiles.RemoveStale(file);
             }
 
+            if (mode is { } limit)
+            {
+                SocketFiles.LimitMode(descriptor, limit);
+            }
+
             SocketDescriptors.Bind(descriptor, endPoint);
+            bound = true;
+            if (mode is { } exact)
+            {
+                // Before it listens: until then nobody can connect, whatever the mode.
+                SocketFiles.SetMode(file!, exact);
+            }
+
             Listen(descriptor, options, endPoint);
             return new ListenSockets([descriptor], endPoint, ownsDescriptors: true, file);
         }
         catch
         {
+            if (bound)
+            {
+                SocketFiles.Remove(file);
+            }
+
             SocketDescriptors.Close([descriptor]);
             throw;
         }

@@ -56,19 +56,52 @@ internal static class SocketFiles
         }
     }
 
-    /// <summary>Whether it is a socket; false also where only the system's own calls could tell.</summary>
-    private static unsafe bool IsSocket(string file)
+    /// <summary>Keeps bind(2) from making a file with a wider mode: what it makes has the socket's own mode less the process's umask.</summary>
+    internal static void LimitMode(int descriptor, UnixFileMode mode)
+    {
+        if (Libc.fchmod(descriptor, (uint)mode) < 0)
+        {
+            throw ModeException(Errno.Last, "socket", mode);
+        }
+    }
+
+    /// <summary>Gives a file that was just bound the part of its mode that the umask has taken away.</summary>
+    internal static unsafe void SetMode(string file, UnixFileMode mode)
+    {
+        if ((ModeOf(file) & Linux.PermissionBits) == (int)mode)
+        {
+            return;
+        }
+
+        // Not through a symbolic link, which somebody else may have put in the file's place.
+        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
+        {
+            if (Libc.fchmodat(Linux.AT_FDCWD, path, (uint)mode, Linux.AT_SYMLINK_NOFOLLOW) < 0)
+            {
+                throw ModeException(Errno.Last, file, mode);
+            }
+        }
+    }
+
+    private static bool IsSocket(string file) => (ModeOf(file) & Linux.S_IFMT) == Linux.S_IFSOCK;
+
+    /// <summary>Kind and permissions of a file (inode(7)); 0 if there is none, and where only the system's own calls could tell.</summary>
+    private static unsafe int ModeOf(string file)
     {
         if (!OperatingSystem.IsLinux())
         {
-            return false;
+            return 0;
         }
 
         var result = stackalloc byte[Linux.SizeOfStatx];
         fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
         {
-            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE, result) == 0
-                && (*(ushort*)(result + Linux.OffsetOfStatxMode) & Linux.S_IFMT) == Linux.S_IFSOCK;
+            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE | Linux.STATX_MODE, result) == 0
+                ? *(ushort*)(result + Linux.OffsetOfStatxMode)
+                : 0;
         }
     }
+
+    private static SocketException ModeException(int errno, string file, UnixFileMode mode) =>
+        Errno.ToException(errno, $"The mode of {file} could not be set to {Convert.ToString((int)mode, 8)} (errno {errno}).");
 }

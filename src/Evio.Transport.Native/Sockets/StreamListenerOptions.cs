@@ -8,6 +8,9 @@ public sealed class StreamListenerOptions
     /// <summary>The largest permitted <see cref="Backlog"/>.</summary>
     public const int MaxBacklog = 65535;
 
+    /// <summary>All permissions that <see cref="UnixSocketMode"/> can give: 0777.</summary>
+    public const UnixFileMode MaxUnixSocketMode = (UnixFileMode)0b111_111_111;
+
     /// <summary>The longest queue of established connections that wait to be accepted, per listening descriptor.</summary>
     /// <remarks>From 1 to <see cref="MaxBacklog"/>; defaults to 512. The kernel caps it at <c>net.core.somaxconn</c> (listen(2)).</remarks>
     public int Backlog { get; set; } = 512;
@@ -24,6 +27,13 @@ public sealed class StreamListenerOptions
     /// is proved to be free first.
     /// </remarks>
     public bool SharePort { get; set; }
+
+    /// <summary>Who may connect to a Unix-domain socket: the mode of its file, of which connecting takes the write permission (unix(7)).</summary>
+    /// <remarks>
+    /// Up to <see cref="MaxUnixSocketMode"/>. Defaults to <see langword="null"/>: 0777 less the process's umask. The file has this mode, whatever the umask, before anybody can
+    /// connect, and at no moment a wider one. Without meaning for TCP, for abstract addresses and for inherited descriptors.
+    /// </remarks>
+    public UnixFileMode? UnixSocketMode { get; set; }
 
     /// <summary>Called on a loop when accepting fails for want of descriptors or memory, once per episode.</summary>
     /// <remarks>
@@ -43,6 +53,12 @@ public sealed class StreamListenerOptions
         if (Backlog is < 1 or > MaxBacklog)
         {
             throw new ArgumentException($"{nameof(Backlog)} is {Backlog}; it must be from 1 to {MaxBacklog}.");
+        }
+
+        if (UnixSocketMode is < 0 or > MaxUnixSocketMode)
+        {
+            throw new ArgumentException(
+                $"{nameof(UnixSocketMode)} is {Convert.ToString((int)UnixSocketMode.GetValueOrDefault(), 8)}; it must be from 0 to 777 (octal), or null.");
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Runtime.Versioning;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Sockets;
@@ -219,6 +220,106 @@ public sealed class UnixListenerTests : IAsyncLifetime
 
         Assert.Equal(10, server.AcceptedCount);
     }
+
+    [Theory]
+    [InlineData("600")]
+    [InlineData("660")]
+    [InlineData("777")]
+    [InlineData("000")]
+    public async Task The_file_has_the_mode_that_was_asked_for_whatever_the_umask(string mode)
+    {
+        await using var server = await StartAsync(mode);
+
+        Assert.Equal(mode, ModeOf(SocketFile));
+        server.Open();
+    }
+
+    [Fact]
+    public async Task Without_a_mode_the_file_has_what_the_umask_leaves()
+    {
+        await using var server = await Server.StartAsync(_group, EndPoint);
+
+        using var plain = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        plain.Bind(new UnixDomainSocketEndPoint(_directory.File("plain")));
+        Assert.Equal(ModeOf(_directory.File("plain")), ModeOf(SocketFile));
+    }
+
+    [Fact]
+    public async Task The_file_never_has_a_wider_mode_and_never_takes_a_connection_with_another()
+    {
+        Assert.SkipUnless(File.Exists("/usr/bin/strace"), "strace is not installed.");
+
+        // From the call that makes the file on, no permission is added that was not asked for: seen from outside, by the kernel's own record of the calls.
+        var trace = _directory.File("trace");
+        using var child = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo(
+            "strace",
+            ["-f", "-o", trace, "-e", "trace=fchmod,bind,fchmodat,?fchmodat2,chmod,listen",
+                "dotnet", "exec", typeof(UnixListenerTests).Assembly.Location, UnixModeProbe.Argument, SocketFile])
+        { RedirectStandardInput = true })!;
+        await child.WaitForExitAsync(CancellationToken.None).Within();
+        Assert.Equal(0, child.ExitCode);
+
+        var calls = (await File.ReadAllLinesAsync(trace, CancellationToken.None))
+            .SkipWhile(line => !line.Contains("fchmod(", StringComparison.Ordinal) || !line.Contains("0620", StringComparison.Ordinal))
+            .Select(static line => line.Split(' ', 2, StringSplitOptions.RemoveEmptyEntries)[1].Split('(')[0].Trim())
+            .ToList();
+        Assert.Equal(["fchmod", "bind"], calls[..2]);
+        Assert.InRange(calls.IndexOf("listen"), 3, 4);
+        Assert.All(calls[2..calls.IndexOf("listen")], static call => Assert.Contains("chmod", call, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_mode_beyond_the_permissions_is_refused_and_nothing_is_made()
+    {
+        var options = new StreamListenerOptions { UnixSocketMode = UnixFileMode.StickyBit | UnixFileMode.UserWrite };
+
+        var exception = await Assert.ThrowsAsync<ArgumentException>(() => _group.ListenAsync(EndPoint, static _ => { }, options));
+
+        Assert.Contains("UnixSocketMode is 1200", exception.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(SocketFile));
+    }
+
+    [Theory]
+    [InlineData("file")]
+    [InlineData("directory")]
+    [InlineData("link")]
+    [UnsupportedOSPlatform("windows")]
+    public async Task The_mode_of_what_is_no_socket_is_left_alone(string kind)
+    {
+        var other = _directory.File("other");
+        await File.WriteAllTextAsync(other, "precious", CancellationToken.None);
+        FileSystemInfo there = kind switch
+        {
+            "file" => new FileInfo(SocketFile),
+            "directory" => Directory.CreateDirectory(SocketFile),
+            _ => File.CreateSymbolicLink(SocketFile, other),
+        };
+        if (kind == "file")
+        {
+            File.Copy(other, SocketFile);
+        }
+
+        File.SetUnixFileMode(kind == "link" ? other : SocketFile, (UnixFileMode)0b111_101_100);
+
+        await Assert.ThrowsAsync<SocketException>(() => StartAsync("600"));
+
+        there.Refresh();
+        Assert.True(there.Exists);
+        Assert.Equal("754", ModeOf(kind == "link" ? other : SocketFile));
+    }
+
+    [Fact]
+    public async Task A_mode_has_no_meaning_for_an_abstract_address()
+    {
+        await using var server = await StartAsync("600", new UnixDomainSocketEndPoint($"\0evio-{Guid.NewGuid():N}"));
+
+        server.Open();
+    }
+
+    private Task<Server> StartAsync(string mode, UnixDomainSocketEndPoint? endPoint = null) =>
+        Server.StartAsync(_group, endPoint ?? EndPoint, new StreamListenerOptions { UnixSocketMode = (UnixFileMode)Convert.ToInt32(mode, 8) });
+
+    private static string ModeOf(string file) => Convert.ToString((int)new FileInfo(file).UnixFileMode, 8).PadLeft(3, '0');
 
     private void MakeStaleSocketFile()
     {
