@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Makes the packages in artifacts/packages, and proves them: a new application that has these two packages and no other source of any runs
+# and answers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+readonly packages=$PWD/artifacts/packages
+version=$(dotnet msbuild src/Evio.Transport -getProperty:Version)
+readonly version
+
+rm -rf "$packages"
+for project in Evio.Transport.Native Evio.Transport; do
+    dotnet pack "src/$project" -c Release -o "$packages"
+    for file in "$packages/$project.$version".{nupkg,snupkg}; do
+        [ -e "$file" ] || { echo "$file is missing" >&2; exit 1; }
+    done
+done
+
+server=''
+work=$(mktemp -d)
+readonly work
+trap '[ -z "$server" ] || kill -KILL "$server" 2>/dev/null; rm -rf "$work"' EXIT
+cd "$work"
+
+# With a package cache of its own, where no package of the same version lies from before.
+cat >nuget.config <<EOF
+<configuration>
+  <config><add key="globalPackagesFolder" value="$work/cache" /></config>
+  <packageSources><clear /><add key="packed" value="$packages" /></packageSources>
+</configuration>
+EOF
+cat >app.csproj <<EOF
+<Project Sdk="Microsoft.NET.Sdk.Web">
+  <PropertyGroup>
+    <TargetFramework>net10.0</TargetFramework>
+    <ImplicitUsings>enable</ImplicitUsings>
+    <NuGetAudit>false</NuGetAudit>
+  </PropertyGroup>
+  <ItemGroup>
+    <PackageReference Include="Evio.Transport" Version="$version" />
+    <PackageReference Include="Evio.Transport.Native" Version="$version" />
+  </ItemGroup>
+</Project>
+EOF
+cat >Program.cs <<'EOF'
+using Evio.Transport;
+
+var builder = WebApplication.CreateBuilder(args);
+builder.WebHost.UseEvioTransport();
+var app = builder.Build();
+var evio = app.Services.GetRequiredService<EvioTransportFactory>();
+app.MapGet("/", () => $"{evio.Loops.Sum(loop => loop.ConnectionCount)} connection on {evio.Loops.Count} loops");
+app.Run();
+EOF
+dotnet build -c Release -o out
+grep -A 4 "\"Evio.Transport/$version\": {" obj/project.assets.json | grep -q "\"Evio.Transport.Native\": \"$version\"" \
+    || { echo 'Evio.Transport does not depend on Evio.Transport.Native' >&2; exit 1; }
+
+out/app --urls http://127.0.0.1:0 --Evio:LoopCount 3 >log 2>&1 &
+server=$!
+url=''
+for _ in {1..300}; do
+    url=$(sed -n 's/.*Now listening on: //p' log)
+    [ -z "$url" ] && kill -0 "$server" 2>/dev/null || break
+    sleep 0.1
+done
+[ -n "$url" ] || { cat log >&2; exit 1; }
+
+answer=$(curl -sS --fail --max-time 10 "$url/") || { cat log >&2; exit 1; }
+[ "$answer" = '1 connection on 3 loops' ] || { echo "the application answered '$answer'" >&2; cat log >&2; exit 1; }
+kill -TERM "$server"
+wait "$server" || { echo "the application ended with exit code $?" >&2; cat log >&2; exit 1; }
+server=''
+echo "a new application with Evio.Transport $version and Evio.Transport.Native $version: $answer"
