@@ -32,7 +32,8 @@ internal sealed class EvioTransportConfiguration(IConfiguration configuration) :
             if (digit is < '0' or > '7' || mode > (int)StreamListenerOptions.MaxUnixSocketMode)
             {
                 throw new InvalidOperationException(
-                    $"Configuration value '{text}' at '{Section}:{nameof(EvioTransportOptions.UnixSocketMode)}' is no file mode; it must be octal digits, from 0 to 0777.");
+                    $"Configuration value '{text}' at '{Section}:{nameof(EvioTransportOptions.UnixSocketMode)}' is no file mode; "
+                    + "it must be octal digits, from 0 to 0777.");
             }
         }
 

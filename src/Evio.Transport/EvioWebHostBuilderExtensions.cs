@@ -41,7 +41,8 @@ public static class EvioWebHostBuilderExtensions
     private static void Configure(this IServiceCollection services, IConfiguration configuration)
     {
         // First, and once, so that all code that sets options comes after it, wherever it stands.
-        if (!services.Any(static service => service.ServiceType == typeof(IConfigureOptions<EvioTransportOptions>) && service.ImplementationInstance is EvioTransportConfiguration))
+        if (!services.Any(static service =>
+                service.ServiceType == typeof(IConfigureOptions<EvioTransportOptions>) && service.ImplementationInstance is EvioTransportConfiguration))
         {
             services.Insert(0, ServiceDescriptor.Singleton<IConfigureOptions<EvioTransportOptions>>(new EvioTransportConfiguration(configuration)));
         }

@@ -142,7 +142,8 @@ public sealed class AotSampleTests
         using var socket = await SocketExtensions.ConnectAsync(sample.EndPointOf("--redis-port"));
         const string Answers = "+PONG\r\n+OK\r\n$5\r\nvalue\r\n$-1\r\n";
 
-        await socket.SendAllAsync("*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n*2\r\n$3\r\nGET\r\n$1\r\nx\r\n").OrTimeout();
+        await socket.SendAllAsync(
+            "*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n*2\r\n$3\r\nGET\r\n$1\r\nx\r\n").OrTimeout();
 
         Assert.Equal(Answers, Encoding.ASCII.GetString(await socket.ReceiveExactlyAsync(Answers.Length).OrTimeout()));
     }
