@@ -65,6 +65,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     internal SocketPipeWriter Output { get; }
 
+    /// <summary>Who is to be told when the input is left in the kernel.</summary>
+    internal UnreadInputWatch Watch => _owner.WatchOf(Socket.Loop);
+
     PipeReader IDuplexPipe.Input => Input;
 
     PipeWriter IDuplexPipe.Output => Output;
@@ -104,6 +107,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
                 break;
             case ReadyAction.ReadAhead:
                 Input.ReadAhead();
+                break;
+            case ReadyAction.Watch:
+                Watch.Add(Input);
                 break;
         }
     }

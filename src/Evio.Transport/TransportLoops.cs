@@ -24,6 +24,7 @@ internal sealed class TransportLoops : IAsyncDisposable
             OnUnhandledException = (loop, exception) => Log.LoopException(logger, loop.Index, exception),
         });
         Dispatchers = options.Scheduling == EvioScheduling.ThreadPool ? [.. Group.Loops.Select(static loop => new PoolDispatcher(loop))] : null;
+        UnreadInputWatches = [.. Group.Loops.Select(static loop => new UnreadInputWatch(loop))];
         Log.LoopsStarted(logger, Group.Loops.Count, options.LoadBalance, options.Scheduling);
     }
 
@@ -35,6 +36,9 @@ internal sealed class TransportLoops : IAsyncDisposable
 
     /// <summary>What runs the application, by loop; <see langword="null"/> when the loops' own threads do.</summary>
     internal PoolDispatcher[]? Dispatchers { get; }
+
+    /// <summary>By loop.</summary>
+    internal UnreadInputWatch[] UnreadInputWatches { get; }
 
     internal MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 

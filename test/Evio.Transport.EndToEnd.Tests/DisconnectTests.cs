@@ -42,6 +42,46 @@ public sealed class DisconnectTests
         await request.Aborted.OrTimeout();
     }
 
+    /// <remarks>More than the kernel's receive buffer takes before somebody reads, and less than <c>MaxReadBufferSize</c>.</remarks>
+    [Theory, AllTransports(300_000, 600_000, 900_000)]
+    public async Task A_request_with_a_large_unread_body_is_aborted_by_the_FIN_behind_it(TransportKind kind, int size)
+    {
+        var request = new WaitingRequest();
+        await using var host = await TransportHost.StartAsync(
+            kind, request.WaitAsync, new HostSettings { Kestrel = static options => options.Limits.MinRequestBodyDataRate = null });
+        using var client = await host.ConnectAsync();
+        await client.SendAllAsync("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n").OrTimeout();
+        await request.Entered.OrTimeout();
+        await client.SendAllAsync(TestData.Bytes(size)).OrTimeout();
+
+        Leave(client, Departure.Fin);
+
+        await request.Aborted.OrTimeout();
+    }
+
+    [Theory, AllTransports]
+    public async Task A_request_that_stops_reading_its_large_body_is_aborted_by_the_FIN_behind_it(TransportKind kind)
+    {
+        var request = new WaitingRequest();
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            async context =>
+            {
+                // It keeps what it has read, and never comes back for more.
+                await context.Request.BodyReader.ReadAsync();
+                await request.WaitAsync(context);
+            },
+            new HostSettings { Kestrel = static options => options.Limits.MinRequestBodyDataRate = null });
+        using var client = await host.ConnectAsync();
+        await client.SendAllAsync("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n").OrTimeout();
+        await client.SendAllAsync(TestData.Bytes(600_000)).OrTimeout();
+        await request.Entered.OrTimeout();
+
+        Leave(client, Departure.Fin);
+
+        await request.Aborted.OrTimeout();
+    }
+
     [Theory, AllTransports]
     public async Task A_request_with_pipelined_ones_behind_it_is_aborted(TransportKind kind)
     {

@@ -63,6 +63,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool _completed;
     private bool _paused;
     private bool _cancelRequested;
+    private bool _watched;
+    private Neglect _neglect;
     private Exception? _error;
     private CancellationToken _token;
     private CancellationTokenRegistration _tokenRegistration;
@@ -93,6 +95,18 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         Active,
     }
 
+    /// <summary>Whether the user leaves input in the kernel for long, as <see cref="UnreadInputWatch"/> finds it.</summary>
+    private enum Neglect : byte
+    {
+        None,
+
+        /// <summary>There was some at the last look, and no read has begun since then.</summary>
+        Suspected,
+
+        /// <summary>Still so a look later: the loop reads ahead until the user reads again.</summary>
+        Certain,
+    }
+
     /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
     internal bool HasUnexamined => _unexamined > 0;
 
@@ -115,6 +129,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             lock (_gate)
             {
                 ThrowIfUnreadable();
+                _neglect = Neglect.None;
                 _minimumSize = minimumSize;
                 sendFirst = false;
                 if (TryBeginReceiveOfTheEnd())
@@ -154,6 +169,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             lock (_gate)
             {
                 ThrowIfUnreadable();
+                _neglect = Neglect.None;
                 _minimumSize = 0;
                 sendFirst = false;
                 if (TryBeginReceiveOfTheEnd())
@@ -271,7 +287,39 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             return ReadyAction.CompleteRead;
         }
 
-        return TryBeginReadAhead() ? ReadyAction.ReadAhead : ReadyAction.None;
+        return TryBeginReadAhead() ? ReadyAction.ReadAhead : TryBeginWatch() ? ReadyAction.Watch : ReadyAction.None;
+    }
+
+    /// <summary>Looks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the watch.</summary>
+    /// <returns>Whether there is a reason to look again.</returns>
+    internal bool LookAfter()
+    {
+        bool readAhead;
+        lock (_gate)
+        {
+            if (_ended || _completed || (!_readable && _neglect != Neglect.Certain))
+            {
+                return _watched = false;
+            }
+
+            if (_state != WaitState.Idle)
+            {
+                _neglect = Neglect.None;
+            }
+            else if (_neglect != Neglect.Certain)
+            {
+                _neglect++;
+            }
+
+            readAhead = TryBeginReadAhead();
+        }
+
+        if (readAhead)
+        {
+            ReadAhead();
+        }
+
+        return true;
     }
 
     /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
@@ -400,7 +448,12 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool TryBeginReceiveOfTheEnd() => _endAhead && _unexamined > 0 && _unexamined < _maxBuffered && TryBeginReceive();
 
     private bool TryBeginReadAhead() =>
-        (_endAhead || _maxBuffered == long.MaxValue) && _state == WaitState.Idle && _unexamined < _maxBuffered && TryBeginReceive();
+        ReadsAhead && _state == WaitState.Idle && _unexamined < _maxBuffered && TryBeginReceive();
+
+    private bool ReadsAhead => _endAhead || _neglect == Neglect.Certain || _maxBuffered == long.MaxValue;
+
+    /// <summary>Whether the caller has to give this reader to the watch, because input is left in the kernel.</summary>
+    private bool TryBeginWatch() => _readable && !_watched && !ReadsAhead && !_ended && !_completed && (_watched = true);
 
     /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
     /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
@@ -408,6 +461,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     {
         var last = intoTail && _tail is { } tail && tail.Free.Length >= MinReceive ? tail : null;
         var waiterIsReady = false;
+        var watch = false;
         var fin = false;
         Exception? error = null;
         BufferSegment? received = null;
@@ -457,8 +511,15 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 ReleaseAll();
             }
 
+            watch = TryBeginWatch();
+
             // A read that began to wait while somebody else was receiving.
             waiterIsReady = (_unexamined > 0 || _ended || _readable) && TryScheduleWaiter();
+        }
+
+        if (watch)
+        {
+            _connection.Watch.Add(this);
         }
 
         if (fin)
@@ -735,4 +796,5 @@ internal enum ReadyAction : byte
     None,
     CompleteRead,
     ReadAhead,
+    Watch,
 }
