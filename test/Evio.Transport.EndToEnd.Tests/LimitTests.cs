@@ -299,7 +299,8 @@ public sealed class LimitTests
 
         if (buffer is Buffer.Limited)
         {
-            Assert.InRange(await Eventually.SettlesAsync(() => Volatile.Read(ref written)), 1, Chunks - 1);
+            // An application that merely gets no processor stands still as well, but not with output waiting.
+            Assert.InRange(await Eventually.SettlesAsync(() => pools.Outstanding > 0 ? Volatile.Read(ref written) : 0), 1, Chunks - 1);
             Assert.InRange(pools.Outstanding, 1, (4 * Limit / Block) + (2 * Chunk / Block) + 32);
         }
         else
