@@ -26,7 +26,7 @@ internal sealed class DatagramServer : IServerListener
     internal static Task<IServerListener> BindAsync(EvioServer server, EvioAddress address, int index)
     {
         var descriptors = SocketDescriptors.BindPerLoop(
-            (IPEndPoint)address.EndPoint, Linux.SOCK_DGRAM, server.NumLoops, address.DualMode, address.ReusePort, onBound: null, out var bound);
+            (IPEndPoint)address.EndPoint, Platform.SOCK_DGRAM, server.NumLoops, address.DualMode, address.ReusePort, onBound: null, out var bound);
         var sockets = descriptors.Select((descriptor, i) => new DatagramSocket(server.Loops[i], descriptor, bound));
         return Task.FromResult<IServerListener>(new DatagramServer(server, [.. sockets], bound, index));
     }

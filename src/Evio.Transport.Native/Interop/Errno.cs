@@ -3,7 +3,10 @@ using System.Runtime.InteropServices;
 
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>Linux's error numbers (errno(3)), as far as the reactor tells them apart.</summary>
+/// <summary>
+/// The error numbers that the reactor tells apart, by Linux's values (errno(3)). Other systems' are translated as they come in
+/// (<see cref="FromSystem"/>), so that everything above speaks of one kind.
+/// </summary>
 internal static class Errno
 {
     internal const int EPERM = 1;
@@ -42,7 +45,43 @@ internal static class Errno
     /// The reason of the failure of the call on the line before. The runtime keeps it across the return from native code; any later call may
     /// overwrite it.
     /// </summary>
-    internal static int Last => Marshal.GetLastSystemError();
+    internal static int Last => FromSystem(Marshal.GetLastSystemError());
+
+    /// <summary>Translates a number of this system, from where it does not come through <see cref="Last"/>: <c>SO_ERROR</c>, kevent(2).</summary>
+    internal static int FromSystem(int errno) => Platform.IsLinux ? errno : FromBsd(errno, Platform.IsFreeBsd);
+
+    /// <summary>Translates a number of sys/errno.h as Darwin and FreeBSD have it; one without a name here becomes negative.</summary>
+    internal static int FromBsd(int errno, bool freeBsd) => errno switch
+    {
+        // EDEADLK, whose number is Linux's EAGAIN.
+        11 => -11,
+
+        // Up to here all have Unix's first numbers.
+        < 35 => errno,
+        35 => EAGAIN,
+        36 => EINPROGRESS,
+        38 => ENOTSOCK,
+        40 => EMSGSIZE,
+        43 => EPROTONOSUPPORT,
+        45 => EOPNOTSUPP,
+        47 => EAFNOSUPPORT,
+        48 => EADDRINUSE,
+        49 => EADDRNOTAVAIL,
+        50 => ENETDOWN,
+        51 => ENETUNREACH,
+        53 => ECONNABORTED,
+        54 => ECONNRESET,
+        55 => ENOBUFS,
+        57 => ENOTCONN,
+        58 => ESHUTDOWN,
+        60 => ETIMEDOUT,
+        61 => ECONNREFUSED,
+        65 => EHOSTUNREACH,
+        92 when freeBsd => EPROTO,
+        100 when !freeBsd => EPROTO,
+        102 when !freeBsd => EOPNOTSUPP,
+        _ => -errno,
+    };
 
     /// <summary>The BCL's name for an error number, so that callers see the exceptions they know.</summary>
     internal static SocketError ToSocketError(int errno) => errno switch

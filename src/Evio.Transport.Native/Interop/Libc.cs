@@ -5,7 +5,7 @@ namespace Evio.Transport.Native.Interop;
 /// <summary>
 /// The C library's entry points, as they are: blittable signatures, no marshalling. A result below zero means that the reason is in
 /// <see cref="Errno.Last"/>, which is to be read on the very next line. All file descriptors that pass through here are non-blocking, so no
-/// call but <see cref="epoll_wait"/> keeps its thread.
+/// call but <see cref="epoll_wait"/> keeps its thread. What only some systems have is called through <see cref="SocketCalls"/> or by their poller.
 /// </summary>
 internal static unsafe partial class Libc
 {
@@ -45,6 +45,9 @@ internal static unsafe partial class Libc
     internal static partial int connect(int fd, byte* address, uint length);
 
     [LibraryImport(Library)]
+    internal static partial int accept(int fd, byte* address, uint* length);
+
+    [LibraryImport(Library)]
     internal static partial int accept4(int fd, byte* address, uint* length, int flags);
 
     [LibraryImport(Library)]
@@ -56,8 +59,16 @@ internal static unsafe partial class Libc
     [LibraryImport(Library)]
     internal static partial int setsockopt(int fd, int level, int option, void* value, uint length);
 
-    [LibraryImport(Library)]
-    internal static partial int fcntl(int fd, int command, nint argument);
+    internal static int fcntl(int fd, int command, nint argument) => Platform.PassesVariadicOnStack
+        ? fcntl_stack(fd, command, 0, 0, 0, 0, 0, 0, argument)
+        : fcntl_registers(fd, command, argument);
+
+    [LibraryImport(Library, EntryPoint = "fcntl")]
+    private static partial int fcntl_registers(int fd, int command, nint argument);
+
+    /// <summary>The eight registers for arguments are filled, so that the last one is on the stack, where Apple's arm64 convention has it.</summary>
+    [LibraryImport(Library, EntryPoint = "fcntl")]
+    private static partial int fcntl_stack(int fd, int command, nint x2, nint x3, nint x4, nint x5, nint x6, nint x7, nint argument);
 
     [LibraryImport(Library)]
     internal static partial nint recv(int fd, byte* buffer, nuint length, int flags);
@@ -101,7 +112,11 @@ internal unsafe struct IoVector
     internal nuint Length;
 }
 
-/// <summary><c>struct msghdr</c> as Linux's 64-bit C libraries lay it out (recvmsg(2)).</summary>
+/// <summary><c>struct msghdr</c> as Linux's 64-bit C libraries lay it out (recvmsg(2)), which serves Darwin and FreeBSD as well.</summary>
+/// <remarks>
+/// Theirs has an <c>int</c> for <see cref="VectorCount"/> and, with <c>msg_flags</c> behind it, a <c>socklen_t</c> for <see cref="ControlLength"/>. On these
+/// little-endian machines both read the low half of what is written here; the flags, which nobody here reads, land in the high half of the latter.
+/// </remarks>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct MessageHeader
 {
@@ -114,7 +129,7 @@ internal unsafe struct MessageHeader
     internal int Flags;
 }
 
-/// <summary><c>struct mmsghdr</c>: one of the messages of a batch (recvmmsg(2), sendmmsg(2)).</summary>
+/// <summary>One of the messages of a batch: <c>struct mmsghdr</c> of Linux (recvmmsg(2), sendmmsg(2)).</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct MessageSlot
 {

@@ -1,14 +1,13 @@
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>Linux's values of the constants that <see cref="Libc"/>'s calls take. They are the same on x86-64 and arm64.</summary>
+/// <summary>
+/// Linux's values of the constants that <see cref="Libc"/>'s calls take, as far as they are not every system's (<see cref="Platform"/>). They are
+/// the same on x86-64 and arm64.
+/// </summary>
 internal static class Linux
 {
     // socket(2), accept4(2)
-    internal const int AF_UNIX = 1;
-    internal const int AF_INET = 2;
     internal const int AF_INET6 = 10;
-    internal const int SOCK_STREAM = 1;
-    internal const int SOCK_DGRAM = 2;
     internal const int SOCK_NONBLOCK = 0x800;
     internal const int SOCK_CLOEXEC = 0x80000;
 
@@ -20,28 +19,20 @@ internal static class Linux
     internal const int SO_SNDBUF = 7;
     internal const int SO_RCVBUF = 8;
     internal const int SO_KEEPALIVE = 9;
+    internal const int SO_LINGER = 13;
     internal const int SO_REUSEPORT = 15;
     internal const int SO_ACCEPTCONN = 30;
-    internal const int IPPROTO_TCP = 6;
-    internal const int TCP_NODELAY = 1;
     internal const int TCP_INFO = 11;
     internal const int TCP_CLOSE = 7;
     internal const int TCP_KEEPIDLE = 4;
     internal const int TCP_KEEPINTVL = 5;
     internal const int TCP_KEEPCNT = 6;
-    internal const int IPPROTO_IPV6 = 41;
     internal const int IPV6_V6ONLY = 26;
 
-    // send(2), shutdown(2)
+    // send(2)
     internal const int MSG_NOSIGNAL = 0x4000;
-    internal const int SHUT_WR = 1;
-    internal const int SHUT_RDWR = 2;
 
     // fcntl(2)
-    internal const int F_GETFL = 3;
-    internal const int F_SETFL = 4;
-    internal const int F_SETFD = 2;
-    internal const int FD_CLOEXEC = 1;
     internal const int O_NONBLOCK = 0x800;
 
     // eventfd(2)
@@ -58,7 +49,4 @@ internal static class Linux
     internal const int S_IFMT = 0xF000;
     internal const int S_IFSOCK = 0xC000;
     internal const int PermissionBits = 0xFFF;
-
-    /// <summary><c>sizeof(struct sockaddr_storage)</c>: room for an address of any family.</summary>
-    internal const int SizeOfSockAddrStorage = 128;
 }

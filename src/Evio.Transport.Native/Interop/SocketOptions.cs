@@ -12,27 +12,27 @@ internal static unsafe class SocketOptions
     {
         if (isTcp && options.TcpKeepAlive > TimeSpan.Zero)
         {
-            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_KEEPALIVE, 1, nameof(options.TcpKeepAlive));
-            Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPIDLE, Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_KEEPALIVE, 1, nameof(options.TcpKeepAlive));
+            Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPIDLE, Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
             if (options.TcpKeepAliveInterval > TimeSpan.Zero)
             {
-                Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPINTVL, Seconds(options.TcpKeepAliveInterval), nameof(options.TcpKeepAliveInterval));
+                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPINTVL, Seconds(options.TcpKeepAliveInterval), nameof(options.TcpKeepAliveInterval));
             }
 
             if (options.TcpKeepAliveCount > 0)
             {
-                Set(descriptor, Linux.IPPROTO_TCP, Linux.TCP_KEEPCNT, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
+                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPCNT, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
             }
         }
 
         if (options.ReceiveBufferSize > 0)
         {
-            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_RCVBUF, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_RCVBUF, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
         }
 
         if (options.SendBufferSize > 0)
         {
-            Set(descriptor, Linux.SOL_SOCKET, Linux.SO_SNDBUF, options.SendBufferSize, nameof(options.SendBufferSize));
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_SNDBUF, options.SendBufferSize, nameof(options.SendBufferSize));
         }
     }
 
@@ -41,8 +41,7 @@ internal static unsafe class SocketOptions
 
     internal static void SetBlocking(int descriptor)
     {
-        var flags = Libc.fcntl(descriptor, Linux.F_GETFL, 0);
-        if (flags < 0 || Libc.fcntl(descriptor, Linux.F_SETFL, flags & ~Linux.O_NONBLOCK) < 0)
+        if (!SocketCalls.SetNonBlocking(descriptor, false))
         {
             throw Errno.ToException(Errno.Last, "The socket could not be made blocking.");
         }

@@ -10,7 +10,7 @@ internal static unsafe class ThreadAffinity
     /// <exception cref="ArgumentException">There is no such processor, or this process may not use it.</exception>
     internal static void BindTo(int processor)
     {
-        if (!OperatingSystem.IsLinux())
+        if (!Platform.IsLinux)
         {
             return;
         }

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;
@@ -52,11 +53,11 @@ internal static class ManagedSockets
     /// <summary>Sets <c>SO_REUSEPORT</c>. The BCL's <see cref="SocketOptionName.ReuseAddress"/> sets more than that, and means something else on Windows.</summary>
     private static void SharePort(Socket socket)
     {
-        // SOL_SOCKET and SO_REUSEPORT of the system's sys/socket.h.
-        var (level, option) =
-            OperatingSystem.IsLinux() || OperatingSystem.IsAndroid() ? (1, 15)
-            : OperatingSystem.IsMacOS() || OperatingSystem.IsIOS() || OperatingSystem.IsFreeBSD() ? (0xffff, 0x200)
-            : throw new PlatformNotSupportedException("reuseport=true cannot be had: this system has no SO_REUSEPORT.");
-        socket.SetRawSocketOption(level, option, [1, 0, 0, 0]);
+        if (!Platform.HasSharedPorts)
+        {
+            throw new PlatformNotSupportedException("reuseport=true cannot be had: this system has no SO_REUSEPORT.");
+        }
+
+        socket.SetRawSocketOption(Platform.SOL_SOCKET, Platform.SO_REUSEPORT, [1, 0, 0, 0]);
     }
 }

@@ -74,7 +74,7 @@ internal sealed unsafe class DatagramBatch
         }
 
         // SOUND: all that the messages point to is native memory of this object, which only its loop uses and frees.
-        var count = Libc.recvmmsg(descriptor, _datagrams, Capacity, 0, null);
+        var count = SocketCalls.ReceiveMessages(descriptor, _datagrams, Capacity);
         var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
         Count = result.Count;
         return result;
@@ -120,7 +120,7 @@ internal sealed unsafe class DatagramBatch
         Debug.Assert(start < ReplyCount);
 
         // SOUND: as in Receive; the replies' array is pinned.
-        var count = Libc.sendmmsg(descriptor, _replies + start, (uint)(ReplyCount - start), Linux.MSG_NOSIGNAL);
+        var count = SocketCalls.SendMessages(descriptor, _replies + start, ReplyCount - start);
         return count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
     }
 

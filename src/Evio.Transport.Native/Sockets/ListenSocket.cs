@@ -130,15 +130,15 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private void Accept(int limit)
     {
         // The address is written to the stack, and only the bytes of an IP address are kept.
-        var address = stackalloc byte[Linux.SizeOfSockAddrStorage];
+        var address = stackalloc byte[Platform.SizeOfSockAddrStorage];
         for (var i = 0; i < limit; i++)
         {
-            uint length = Linux.SizeOfSockAddrStorage;
-            var accepted = Libc.accept4(descriptor, address, &length, Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC);
+            uint length = Platform.SizeOfSockAddrStorage;
+            var accepted = SocketCalls.Accept(descriptor, address, &length);
             if (accepted >= 0)
             {
                 loop.Meter.Accepted();
-                listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)));
+                listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Platform.SizeOfSockAddrStorage)));
                 continue;
             }
 

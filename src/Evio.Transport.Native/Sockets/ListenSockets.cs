@@ -40,7 +40,7 @@ internal sealed unsafe class ListenSockets
     {
         var descriptors = SocketDescriptors.BindPerLoop(
             endPoint,
-            Linux.SOCK_STREAM,
+            Platform.SOCK_STREAM,
             loopCount,
             options.DualMode,
             options.SharePort,
@@ -49,7 +49,7 @@ internal sealed unsafe class ListenSockets
                 if (options.NoDelay)
                 {
                     // Accepted sockets inherit it, which saves a system call for each.
-                    SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+                    SocketDescriptors.SetOption(descriptor, Platform.IPPROTO_TCP, Platform.TCP_NODELAY, 1);
                 }
 
                 Listen(descriptor, options, endPoint);
@@ -62,7 +62,7 @@ internal sealed unsafe class ListenSockets
     {
         var file = SocketFiles.PathOf(endPoint);
         var mode = file is null ? null : options.UnixSocketMode;
-        var descriptor = SocketDescriptors.Create(Linux.AF_UNIX, Linux.SOCK_STREAM, endPoint);
+        var descriptor = SocketDescriptors.Create(Platform.AF_UNIX, Platform.SOCK_STREAM, endPoint);
         var bound = false;
         try
         {
@@ -114,26 +114,26 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets Inherit(int descriptor, StreamListenerOptions options, bool ownsDescriptor)
     {
-        if (GetOption(descriptor, Linux.SO_TYPE) != Linux.SOCK_STREAM)
+        if (GetOption(descriptor, Platform.SO_TYPE) != Platform.SOCK_STREAM)
         {
             throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is a socket, but not a stream socket.");
         }
 
-        var flags = Libc.fcntl(descriptor, Linux.F_GETFL, 0);
-        if (flags < 0 || Libc.fcntl(descriptor, Linux.F_SETFL, flags | Linux.O_NONBLOCK) < 0
-            || Libc.fcntl(descriptor, Linux.F_SETFD, Linux.FD_CLOEXEC) < 0)
+        if (!SocketCalls.SetNonBlocking(descriptor, true) || Libc.fcntl(descriptor, Platform.F_SETFD, Platform.FD_CLOEXEC) < 0)
         {
             throw Errno.ToException(Errno.Last, $"Descriptor {descriptor} could not be made non-blocking.");
         }
+
+        SocketCalls.SuppressSignal(descriptor);
 
         var endPoint = SocketAddresses.GetLocal(descriptor)
             ?? throw Errno.ToException(Errno.EAFNOSUPPORT, $"Descriptor {descriptor} has neither an IP nor a Unix-domain address.");
         if (endPoint is IPEndPoint && options.NoDelay)
         {
-            SocketDescriptors.SetOption(descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+            SocketDescriptors.SetOption(descriptor, Platform.IPPROTO_TCP, Platform.TCP_NODELAY, 1);
         }
 
-        if (GetOption(descriptor, Linux.SO_ACCEPTCONN) != 1)
+        if (!SocketCalls.IsListening(descriptor))
         {
             // The kernel would give it a port of its own choice.
             if (endPoint is IPEndPoint { Port: 0 })
@@ -161,7 +161,7 @@ internal sealed unsafe class ListenSockets
     {
         int value;
         uint length = sizeof(int);
-        if (Libc.getsockopt(descriptor, Linux.SOL_SOCKET, option, &value, &length) < 0)
+        if (Libc.getsockopt(descriptor, Platform.SOL_SOCKET, option, &value, &length) < 0)
         {
             throw Errno.ToException(Errno.Last, $"Descriptor {descriptor} is not a socket.");
         }

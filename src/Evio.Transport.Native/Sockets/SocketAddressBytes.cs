@@ -43,9 +43,9 @@ internal static unsafe class SocketAddresses
 
     internal static int FamilyOf(EndPoint endPoint) => endPoint.AddressFamily switch
     {
-        AddressFamily.InterNetwork => Linux.AF_INET,
-        AddressFamily.InterNetworkV6 => Linux.AF_INET6,
-        AddressFamily.Unix => Linux.AF_UNIX,
+        AddressFamily.InterNetwork => Platform.AF_INET,
+        AddressFamily.InterNetworkV6 => Platform.AF_INET6,
+        AddressFamily.Unix => Platform.AF_UNIX,
         _ => throw new ArgumentException($"{endPoint} is neither an IP nor a Unix-domain end point.", nameof(endPoint)),
     };
 
@@ -63,11 +63,11 @@ internal static unsafe class SocketAddresses
             return null;
         }
 
-        return Unsafe.ReadUnaligned<ushort>(in bytes[0]) switch
+        return Platform.FamilyOf(bytes) switch
         {
-            Linux.AF_INET => Create(IPv4, AddressFamily.InterNetwork, bytes[..16]),
-            Linux.AF_INET6 => Create(IPv6, AddressFamily.InterNetworkV6, bytes),
-            Linux.AF_UNIX => Create(Unix, AddressFamily.Unix, bytes),
+            Platform.AF_INET => Create(IPv4, AddressFamily.InterNetwork, bytes[..16]),
+            Platform.AF_UNIX => Create(Unix, AddressFamily.Unix, bytes),
+            var family when family == Platform.AF_INET6 => Create(IPv6, AddressFamily.InterNetworkV6, bytes),
             _ => null,
         };
 
@@ -93,10 +93,10 @@ internal static unsafe class SocketAddresses
 
     internal static EndPoint? GetLocal(int descriptor)
     {
-        var buffer = stackalloc byte[Linux.SizeOfSockAddrStorage];
-        uint length = Linux.SizeOfSockAddrStorage;
+        var buffer = stackalloc byte[Platform.SizeOfSockAddrStorage];
+        uint length = Platform.SizeOfSockAddrStorage;
         return Libc.getsockname(descriptor, buffer, &length) == 0
-            ? ToEndPoint(new ReadOnlySpan<byte>(buffer, (int)Math.Min(length, Linux.SizeOfSockAddrStorage)))
+            ? ToEndPoint(new ReadOnlySpan<byte>(buffer, (int)Math.Min(length, Platform.SizeOfSockAddrStorage)))
             : null;
     }
 }

@@ -7,9 +7,12 @@ namespace Evio.Transport.Native.Sockets;
 /// <summary>What stream listeners and datagram sockets have in common: descriptors that are made, set up and bound.</summary>
 internal static unsafe class SocketDescriptors
 {
-    /// <summary>Binds one descriptor per loop to an IP address, which they share; the kernel spreads over them what comes in.</summary>
+    /// <summary>
+    /// Binds one descriptor per loop to an IP address, which they share; the kernel spreads over them what comes in. Where it does not
+    /// (<see cref="Platform.SpreadsSharedPorts"/>), a single one is bound.
+    /// </summary>
     /// <param name="endPoint">The address. Of port 0 all get the one that the kernel chose for the first.</param>
-    /// <param name="type"><see cref="Linux.SOCK_STREAM"/> or <see cref="Linux.SOCK_DGRAM"/>.</param>
+    /// <param name="type"><see cref="Platform.SOCK_STREAM"/> or <see cref="Platform.SOCK_DGRAM"/>.</param>
     /// <param name="count">How many.</param>
     /// <param name="dualMode">Whether <see cref="IPAddress.IPv6Any"/> takes IPv4 as well.</param>
     /// <param name="sharePort">Whether others may bind the same port.</param>
@@ -18,6 +21,7 @@ internal static unsafe class SocketDescriptors
     /// <exception cref="SocketException">The address is in use, or cannot be bound for another reason.</exception>
     internal static int[] BindPerLoop(IPEndPoint endPoint, int type, int count, bool dualMode, bool sharePort, Action<int>? onBound, out EndPoint bound)
     {
+        count = Platform.SpreadsSharedPorts ? count : 1;
         var descriptors = new List<int>(count);
         try
         {
@@ -27,17 +31,17 @@ internal static unsafe class SocketDescriptors
                 var isIPv4 = endPoint.AddressFamily == AddressFamily.InterNetwork;
                 var descriptor = Create(SocketAddresses.FamilyOf(endPoint), type, bound);
                 descriptors.Add(descriptor);
-                if (type == Linux.SOCK_STREAM)
+                if (type == Platform.SOCK_STREAM)
                 {
                     // Connections of a predecessor that linger in TIME_WAIT are no obstacle. On UDP sockets it would let anybody take the
                     // port over who sets it as well (socket(7)).
-                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEADDR, 1);
+                    SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEADDR, 1);
                 }
 
                 if (!isIPv4)
                 {
                     var onlyIPv6 = !dualMode || !endPoint.Address.Equals(IPAddress.IPv6Any);
-                    SetOption(descriptor, Linux.IPPROTO_IPV6, Linux.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
+                    SetOption(descriptor, Platform.IPPROTO_IPV6, Platform.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
                 }
 
                 // The first socket binds (and listens) without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included.
@@ -45,7 +49,7 @@ internal static unsafe class SocketDescriptors
                 var first = i == 0;
                 if (!first || sharePort)
                 {
-                    SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
+                    SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEPORT, 1);
                 }
 
                 Bind(descriptor, bound);
@@ -54,7 +58,7 @@ internal static unsafe class SocketDescriptors
                 {
                     if (count > 1 && !sharePort)
                     {
-                        SetOption(descriptor, Linux.SOL_SOCKET, Linux.SO_REUSEPORT, 1);
+                        SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEPORT, 1);
                     }
 
                     bound = SocketAddresses.GetLocal(descriptor) ?? bound;
@@ -73,7 +77,7 @@ internal static unsafe class SocketDescriptors
     /// <summary>Makes a non-blocking socket that child processes do not inherit.</summary>
     internal static int Create(int family, int type, EndPoint endPoint)
     {
-        var descriptor = Libc.socket(family, type | Linux.SOCK_NONBLOCK | Linux.SOCK_CLOEXEC, 0);
+        var descriptor = SocketCalls.Create(family, type);
         return descriptor >= 0 ? descriptor : throw Errno.ToException(Errno.Last, $"No socket could be made for {endPoint}.");
     }
 
@@ -132,7 +136,7 @@ internal static unsafe class SocketDescriptors
     {
         int error = 0;
         uint length = sizeof(int);
-        return Libc.getsockopt(descriptor, Linux.SOL_SOCKET, Linux.SO_ERROR, &error, &length) < 0 ? Errno.Last : error;
+        return Libc.getsockopt(descriptor, Platform.SOL_SOCKET, Platform.SO_ERROR, &error, &length) < 0 ? Errno.Last : Errno.FromSystem(error);
     }
 
     internal static void Close(IEnumerable<int> descriptors)

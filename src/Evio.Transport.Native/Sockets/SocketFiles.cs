@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Text;
 using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
@@ -17,7 +16,7 @@ internal static class SocketFiles
     /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>
     internal static void RemoveStale(string file)
     {
-        if (!IsSocket(file))
+        if (!SocketCalls.CanProbe(file))
         {
             // Nothing there, or something that bind(2) will refuse to replace.
             return;
@@ -59,46 +58,18 @@ internal static class SocketFiles
     /// <summary>Keeps bind(2) from making a file with a wider mode: what it makes has the socket's own mode less the process's umask.</summary>
     internal static void LimitMode(int descriptor, UnixFileMode mode)
     {
-        if (Libc.fchmod(descriptor, (uint)mode) < 0)
+        if (!SocketCalls.LimitMode(descriptor, mode))
         {
             throw ModeException(Errno.Last, "socket", mode);
         }
     }
 
     /// <summary>Gives a file that was just bound the part of its mode that the umask has taken away.</summary>
-    internal static unsafe void SetMode(string file, UnixFileMode mode)
+    internal static void SetMode(string file, UnixFileMode mode)
     {
-        if ((ModeOf(file) & Linux.PermissionBits) == (int)mode)
+        if ((SocketCalls.ModeOf(file) & Linux.PermissionBits) != (int)mode && !SocketCalls.SetMode(file, mode))
         {
-            return;
-        }
-
-        // Not through a symbolic link, which somebody else may have put in the file's place.
-        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
-        {
-            if (Libc.fchmodat(Linux.AT_FDCWD, path, (uint)mode, Linux.AT_SYMLINK_NOFOLLOW) < 0)
-            {
-                throw ModeException(Errno.Last, file, mode);
-            }
-        }
-    }
-
-    private static bool IsSocket(string file) => (ModeOf(file) & Linux.S_IFMT) == Linux.S_IFSOCK;
-
-    /// <summary>Kind and permissions of a file (inode(7)); 0 if there is none, and where only the system's own calls could tell.</summary>
-    private static unsafe int ModeOf(string file)
-    {
-        if (!OperatingSystem.IsLinux())
-        {
-            return 0;
-        }
-
-        var result = stackalloc byte[Linux.SizeOfStatx];
-        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
-        {
-            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_TYPE | Linux.STATX_MODE, result) == 0
-                ? *(ushort*)(result + Linux.OffsetOfStatxMode)
-                : 0;
+            throw ModeException(Errno.Last, file, mode);
         }
     }
 

@@ -68,10 +68,10 @@ internal sealed class StreamConnector : IPollTarget
 
         try
         {
-            _descriptor = SocketDescriptors.Create(SocketAddresses.FamilyOf(_endPoint), Linux.SOCK_STREAM, _endPoint);
+            _descriptor = SocketDescriptors.Create(SocketAddresses.FamilyOf(_endPoint), Platform.SOCK_STREAM, _endPoint);
             if (_noDelay && _endPoint is IPEndPoint)
             {
-                SocketDescriptors.SetOption(_descriptor, Linux.IPPROTO_TCP, Linux.TCP_NODELAY, 1);
+                SocketDescriptors.SetOption(_descriptor, Platform.IPPROTO_TCP, Platform.TCP_NODELAY, 1);
             }
 
             _token = _loop.Register(this);

@@ -82,7 +82,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// <summary>The peer's address. The client's end of a Unix-domain connection usually has none; this is then the unnamed address.</summary>
     public EndPoint? RemoteEndPoint => _remoteEndPoint ??= _remoteAddress.ToIPEndPoint() ?? (EndPoint?)SocketAddresses.ToEndPoint(UnnamedUnixAddress);
 
-    private static ReadOnlySpan<byte> UnnamedUnixAddress => [Linux.AF_UNIX, 0];
+    private static ReadOnlySpan<byte> UnnamedUnixAddress => Platform.HasAddressLength ? [2, Platform.AF_UNIX] : [Platform.AF_UNIX, 0];
 
     /// <summary>
     /// A handle of the same descriptor that does not own it, for options that this class does not have. It must not be used after the
@@ -199,7 +199,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             {
                 while (true)
                 {
-                    var count = Libc.send(_descriptor, start, (nuint)buffer.Length, Linux.MSG_NOSIGNAL);
+                    var count = Libc.send(_descriptor, start, (nuint)buffer.Length, Platform.MSG_NOSIGNAL);
                     if (count >= 0)
                     {
                         return Sent(count);
@@ -261,7 +261,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                 while (true)
                 {
                     var count = isSend
-                        ? Libc.sendmsg(_descriptor, &message, Linux.MSG_NOSIGNAL)
+                        ? Libc.sendmsg(_descriptor, &message, Platform.MSG_NOSIGNAL)
                         : Libc.recvmsg(_descriptor, &message, 0);
                     if (count >= 0)
                     {
@@ -296,18 +296,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         return count > 0 ? IoResult.FromCount(count) : EndOfInput();
     }
 
-    /// <summary>
-    /// A receive came to nothing: the peer's FIN, or a reset whose error a send has collected before. After a reset the connection is in the
-    /// state "closed", after a FIN it is not (tcp(7), TCP_INFO).
-    /// </summary>
-    private IoResult EndOfInput()
-    {
-        byte state = 0;
-        uint length = 1;
-        return Libc.getsockopt(_descriptor, Linux.IPPROTO_TCP, Linux.TCP_INFO, &state, &length) == 0 && state == Linux.TCP_CLOSE
-            ? IoResult.FromError(Errno.ECONNRESET)
-            : IoResult.FromCount(0);
-    }
+    /// <summary>A receive came to nothing: the peer's FIN, or a reset whose error a send has collected before.</summary>
+    private IoResult EndOfInput() => SocketCalls.WasReset(_descriptor) ? IoResult.FromError(Errno.ECONNRESET) : IoResult.FromCount(0);
 
     /// <summary>
     /// Takes the error that <see cref="ReadyEvents.Error"/> announced: a reset, for example. Otherwise the next receive or send would come to it, a receive
@@ -332,14 +322,14 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         if (TryLease())
         {
             // It fails only when the connection is gone already, and then there is nobody to tell.
-            _ = Libc.shutdown(_descriptor, Linux.SHUT_WR);
+            _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
             EndLease();
         }
     }
 
     /// <summary>
-    /// Ends the connection at once, discarding what is unsent and unread: the peer of a TCP connection gets RST. The descriptor stays open,
-    /// and events are reported, until <see cref="Close"/>.
+    /// Ends the connection at once, discarding what is unsent and unread: the peer of a TCP connection gets RST (elsewhere than on Linux only
+    /// with <see cref="Close"/>). The descriptor stays open, and events are reported, until <see cref="Close"/>.
     /// </summary>
     public void Reset()
     {
@@ -348,16 +338,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        // Connecting a TCP socket to no address dissolves its connection (connect(2)), and a connection that has not ended yet is then reset.
-        // It works at once, whoever else is using the descriptor, which a close with a zero linger time would have to wait for.
-        var unspecified = stackalloc byte[SocketAddressBytes.Size];
-        new Span<byte>(unspecified, SocketAddressBytes.Size).Clear();
-        if (Libc.connect(_descriptor, unspecified, SocketAddressBytes.Size) < 0)
-        {
-            // Unix-domain sockets cannot do it. Their peer sees the end, or a reset if bytes of it are unread (unix(7)).
-            _ = Libc.shutdown(_descriptor, Linux.SHUT_RDWR);
-        }
-
+        SocketCalls.Reset(_descriptor);
         EndLease();
     }
 

@@ -364,7 +364,7 @@ public class DatagramTests
         await using var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
         var loop = group.Loops[0];
         var descriptors = SocketDescriptors.BindPerLoop(
-            new IPEndPoint(IPAddress.Loopback, 0), Linux.SOCK_DGRAM, 1, dualMode: false, sharePort: false, onBound: null, out var bound);
+            new IPEndPoint(IPAddress.Loopback, 0), Platform.SOCK_DGRAM, 1, dualMode: false, sharePort: false, onBound: null, out var bound);
         var socket = new DatagramSocket(loop, descriptors[0], bound);
         using var peer = new UdpPeer(bound);
         peer.Send("1");
