@@ -32,7 +32,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <summary>Makes the loops and starts their threads.</summary>
     /// <param name="options">How many, and how they share the connections.</param>
     /// <exception cref="ArgumentException">An option has a value out of its range, or there is no such processor to bind to.</exception>
-    /// <exception cref="PlatformNotSupportedException">See <see cref="IsSupported"/>.</exception>
+    /// <exception cref="PlatformNotSupportedException">See <see cref="IsSupported"/>; or there is no <see cref="EventLoopGroupOptions.Poller"/> of that kind.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">The kernel gave no poller, for want of descriptors for example.</exception>
     public EventLoopGroup(EventLoopGroupOptions options)
         : this(options, managed: false)
@@ -57,9 +57,14 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             throw new ArgumentException($"{nameof(options.LoadBalance)} is {options.LoadBalance}, which is not defined.", nameof(options));
         }
 
+        if (!Enum.IsDefined(options.Poller))
+        {
+            throw new ArgumentException($"{nameof(options.Poller)} is {options.Poller}, which is not defined.", nameof(options));
+        }
+
         if (!managed && !IsSupported)
         {
-            throw new PlatformNotSupportedException("Event loops need epoll: a 64-bit process on Linux.");
+            throw new PlatformNotSupportedException("Event loops need epoll or kqueue: a 64-bit process on Linux, macOS or FreeBSD.");
         }
 
         _onUnhandledException = options.OnUnhandledException;
@@ -77,7 +82,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         {
             for (var i = 0; i < count; i++)
             {
-                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create());
+                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create(options.Poller));
             }
 
             foreach (var loop in _loops)
@@ -95,7 +100,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         _balancer = new LoopBalancer(_loops, options.LoadBalance);
     }
 
-    /// <summary>Whether this system has a poller that the loops can run on: epoll, in a 64-bit process on Linux.</summary>
+    /// <summary>Whether this system has a poller that the loops can run on: epoll or kqueue, in a 64-bit process on Linux, macOS or FreeBSD.</summary>
     public static bool IsSupported => Poller.IsSupported;
 
     /// <summary>The loops, by <see cref="EventLoop.Index"/>.</summary>

@@ -16,6 +16,10 @@ public sealed class EventLoopGroupOptions
     /// <remarks>Defaults to <see cref="LoadBalance.Random"/>.</remarks>
     public LoadBalance LoadBalance { get; set; } = LoadBalance.Random;
 
+    /// <summary>What the loops learn from which descriptors are ready.</summary>
+    /// <remarks>Defaults to <see cref="PollerKind.Auto"/>.</remarks>
+    public PollerKind Poller { get; set; } = PollerKind.Auto;
+
     /// <summary>The beginning of the names of the loops' threads; the loop's index follows.</summary>
     public string ThreadName { get; set; } = "Evio loop";
 

@@ -1,3 +1,5 @@
+using Evio.Transport.Native.Interop;
+
 namespace Evio.Transport.Native.Polling;
 
 /// <summary>
@@ -12,9 +14,28 @@ internal abstract class Poller : IDisposable
     /// <summary>How many events one wait can bring.</summary>
     internal const int MaxEvents = 256;
 
-    internal static bool IsSupported => OperatingSystem.IsLinux() && Environment.Is64BitProcess;
+    /// <summary>Chooses the poller of groups that leave it to the system.</summary>
+    internal const string Variable = "EVIO_POLLER";
 
-    internal static Poller Create() => new EpollPoller();
+    internal static bool IsSupported => Platform.HasPoller;
+
+    /// <exception cref="PlatformNotSupportedException">This system has no such poller.</exception>
+    internal static Poller Create(PollerKind kind) => Resolve(kind, Environment.GetEnvironmentVariable(Variable)) switch
+    {
+        PollerKind.Kqueue => new KqueuePoller(),
+        _ when Platform.IsLinux => new EpollPoller(),
+        _ => throw new PlatformNotSupportedException("There is no epoll on this system."),
+    };
+
+    /// <summary>What <see cref="PollerKind.Auto"/> stands for.</summary>
+    internal static PollerKind Resolve(PollerKind kind, string? variable) => (kind, variable) switch
+    {
+        (not PollerKind.Auto, _) => kind,
+        (_, null or "") => Platform.IsLinux ? PollerKind.Epoll : PollerKind.Kqueue,
+        (_, "epoll") => PollerKind.Epoll,
+        (_, "kqueue") => PollerKind.Kqueue,
+        _ => throw new PlatformNotSupportedException($"{Variable} is {variable}; it must be epoll or kqueue."),
+    };
 
     /// <summary>
     /// Reports every change of readiness, in either direction, once: after an event the owner has to receive or send until the kernel says

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
+using Evio.Transport.Native.Polling;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
@@ -66,8 +67,8 @@ internal sealed class TracedServer : IDisposable
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
 
-            // Each method is compiled once, when it is first called, and not again while its calls are traced.
-            Environment = { ["DOTNET_TieredCompilation"] = "0" },
+            // Each method is compiled once, when it is first called, and not again while its calls are traced. They are epoll's.
+            Environment = { ["DOTNET_TieredCompilation"] = "0", [Poller.Variable] = "epoll" },
         };
         var server = Process.Start(startInfo)!;
         var line = (await server.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken).AsTask().Within())!.Split(' ');

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Polling;
 using Evio.Transport.Native.Tests.Support;
@@ -12,10 +11,11 @@ public sealed class EpollPollerTests : PollerContract
     [Fact]
     public void It_is_the_poller_of_Linux()
     {
-        using var poller = Poller.Create();
+        using var poller = Poller.Create(PollerKind.Epoll);
 
         Assert.True(Poller.IsSupported);
         Assert.IsType<EpollPoller>(poller);
+        Assert.Equal(PollerKind.Epoll, Poller.Resolve(PollerKind.Auto, null));
     }
 
     [Fact]
@@ -24,30 +24,6 @@ public sealed class EpollPollerTests : PollerContract
         Assert.Equal(Errno.EBADF, Poller.RegisterStream(-1, 1));
         using var file = File.OpenHandle(Environment.ProcessPath!);
         Assert.Equal(Errno.EPERM, Poller.RegisterStream((int)file.DangerousGetHandle(), 1));
-    }
-
-    [Fact]
-    public async Task A_signal_ends_a_wait_without_an_event()
-    {
-        // With a handler; an ignored signal would not interrupt.
-        const int SIGWINCH = 28;
-        using var registration = PosixSignalRegistration.Create((PosixSignal)SIGWINCH, static context => context.Cancel = true);
-        var thread = new TaskCompletionSource<int>(TaskCreationOptions.RunContinuationsAsynchronously);
-        var waiter = Waiting.OnThread(() =>
-        {
-            thread.SetResult(TestLibc.gettid());
-            return Poller.Wait(-1);
-        });
-        var id = await thread.Task.Within();
-
-        Waiting.Until(() =>
-        {
-            // Again and again: the first may come before the thread waits.
-            _ = TestLibc.tgkill(Environment.ProcessId, id, SIGWINCH);
-            return waiter.IsCompleted;
-        });
-
-        Assert.Equal(0, await waiter);
     }
 
     [Fact]

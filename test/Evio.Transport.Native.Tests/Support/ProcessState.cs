@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net.Sockets;
+using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native.Tests.Support;
 
@@ -9,6 +10,8 @@ internal static class ProcessState
     /// <summary>Has the BCL's sockets open the pollers that they keep for good, so that no test takes one of those for its own.</summary>
     static ProcessState()
     {
+        // So may a library that stands in for a poller.
+        Poller.Create(PollerKind.Auto).Dispose();
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(Server.Loopback);
         listener.Listen();

@@ -10,12 +10,13 @@ internal sealed class TestGroup : IAsyncDisposable
 
     private readonly ConcurrentQueue<Exception> _unhandled = new();
 
-    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName) =>
+    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName, PollerKind poller = PollerKind.Auto) =>
         Group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = loops,
             LoadBalance = loadBalance,
             ThreadName = threadName,
+            Poller = poller,
             OnUnhandledException = (_, exception) => _unhandled.Enqueue(exception),
         });
 
