@@ -48,5 +48,4 @@ internal static class Linux
     internal const int OffsetOfStatxMode = 28;
     internal const int S_IFMT = 0xF000;
     internal const int S_IFSOCK = 0xC000;
-    internal const int PermissionBits = 0xFFF;
 }

@@ -84,6 +84,7 @@ internal static class Platform
     internal static readonly int O_NONBLOCK = Choose(Linux.O_NONBLOCK, Darwin.O_NONBLOCK);
 
     // fchmodat(2)
+    internal const int PermissionBits = 0xFFF;
     internal static readonly int AT_FDCWD = Choose(Linux.AT_FDCWD, Darwin.AT_FDCWD, FreeBsd.AT_FDCWD);
     internal static readonly int AT_SYMLINK_NOFOLLOW = Choose(Linux.AT_SYMLINK_NOFOLLOW, Darwin.AT_SYMLINK_NOFOLLOW, FreeBsd.AT_SYMLINK_NOFOLLOW);
 

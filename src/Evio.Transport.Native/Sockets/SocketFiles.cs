@@ -67,7 +67,7 @@ internal static class SocketFiles
     /// <summary>Gives a file that was just bound the part of its mode that the umask has taken away.</summary>
     internal static void SetMode(string file, UnixFileMode mode)
     {
-        if ((SocketCalls.ModeOf(file) & Linux.PermissionBits) != (int)mode && !SocketCalls.SetMode(file, mode))
+        if ((SocketCalls.ModeOf(file) & Platform.PermissionBits) != (int)mode && !SocketCalls.SetMode(file, mode))
         {
             throw ModeException(Errno.Last, file, mode);
         }
