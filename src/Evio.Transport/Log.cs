@@ -96,7 +96,7 @@ internal static partial class Log
     [LoggerMessage(100, LogLevel.Error, @"Connection id ""{ConnectionId}"": a callback of ConnectionClosed failed.", EventName = "ConnectionClosedCallbackFailed")]
     private static partial void ConnectionClosedCallbackFailedCore(ILogger logger, string connectionId, Exception exception);
 
-    [LoggerMessage(101, LogLevel.Warning, "Event loops need epoll (a 64-bit process on Linux), which this system does not have. Other registered transports serve the end points.", EventName = "NotSupported")]
+    [LoggerMessage(101, LogLevel.Warning, "Event loops need epoll or kqueue (a 64-bit process on Linux, macOS or FreeBSD), which this system does not have. Other registered transports serve the end points.", EventName = "NotSupported")]
     internal static partial void NotSupported(ILogger logger);
 
     [LoggerMessage(102, LogLevel.Error, "{EndPoint} cannot accept connections at the moment; they wait, and accepting is tried again until it works.", EventName = "AcceptFailing")]

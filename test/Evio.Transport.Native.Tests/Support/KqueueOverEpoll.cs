@@ -18,15 +18,13 @@ internal static class KqueueOverEpoll
             return null;
         }
 
-        var compiler = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(static path => Path.Combine(path, "cc")).FirstOrDefault(File.Exists);
-        if (compiler is null)
+        if (!(Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(static path => File.Exists(Path.Combine(path, "cc"))))
         {
             return "There is no C compiler (cc).";
         }
 
         var library = Path.Combine(AppContext.BaseDirectory, "libkqueue-over-epoll.so");
-        string[] arguments = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-shared", "-fPIC", "-pthread"];
-        using var build = Process.Start(compiler, [.. arguments, Path.Combine(AppContext.BaseDirectory, "kqueue.c"), "-o", library]);
+        using var build = Process.Start("sh", [Path.Combine(AppContext.BaseDirectory, "KqueueOverEpoll", "build.sh"), library]);
         build.WaitForExit();
         Assert.Equal(0, build.ExitCode);
         Environment.SetEnvironmentVariable(KqueueLibrary.Variable, library);
