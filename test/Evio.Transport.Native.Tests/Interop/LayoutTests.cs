@@ -73,7 +73,11 @@ public sealed unsafe class LayoutTests
         var bytes = stackalloc byte[sizeof(MessageHeader)];
         *(MessageHeader*)bytes = new MessageHeader
         {
-            Name = (byte*)0x1112131415161718, NameLength = 28, Vectors = (IoVector*)0x2122232425262728, VectorCount = 16, Control = (byte*)0x3132333435363738,
+            Name = (byte*)0x1112131415161718,
+            NameLength = 28,
+            Vectors = (IoVector*)0x2122232425262728,
+            VectorCount = 16,
+            Control = (byte*)0x3132333435363738,
             ControlLength = 0x44,
         };
 

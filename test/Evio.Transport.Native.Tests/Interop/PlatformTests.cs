@@ -131,7 +131,10 @@ public sealed unsafe class PlatformTests
                 {
                     Header = new MessageHeader
                     {
-                        Name = senders + (i * SocketAddressBytes.Size), NameLength = SocketAddressBytes.Size, Vectors = vectors + 3 + i, VectorCount = 1,
+                        Name = senders + (i * SocketAddressBytes.Size),
+                        NameLength = SocketAddressBytes.Size,
+                        Vectors = vectors + 3 + i,
+                        VectorCount = 1,
                     },
                 };
             }
