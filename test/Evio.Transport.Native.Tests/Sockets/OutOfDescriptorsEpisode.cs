@@ -84,6 +84,9 @@ internal sealed record OutOfDescriptorsEpisode(
         }
 
         var echoesAfterwards = waiters.Count(Exchange);
+
+        // A loop says it after it has accepted and handed over, when the client may have its echo already.
+        Waiting.Until(() => Volatile.Read(ref recovered) > 0);
         waiters.ForEach(static waiter => waiter.Dispose());
         return new OutOfDescriptorsEpisode(
             failing, reason, recoveredTooEarly, acceptedTooEarly, echoesMeanwhile, echoesAfterwards, recovered, processorTime.TotalSeconds);
