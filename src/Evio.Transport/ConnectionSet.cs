@@ -26,9 +26,6 @@ internal sealed class ConnectionSet
 
     internal MemoryPool<byte> PoolOf(EventLoop loop) => _pools[loop.Index];
 
-    /// <summary>What runs the application for a loop; <see langword="null"/> when the loop's own thread does.</summary>
-    internal PoolDispatcher? DispatcherOf(EventLoop loop) => _loops.Dispatchers?[loop.Index];
-
     internal UnreadInputWatch WatchOf(EventLoop loop) => _loops.UnreadInputWatches[loop.Index];
 
     internal void Add(EvioConnection connection)

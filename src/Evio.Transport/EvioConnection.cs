@@ -30,7 +30,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     private readonly ConnectionSet _owner;
     private readonly ILogger _logger;
-    private readonly PoolDispatcher? _pool;
     private readonly CancellationTokenSource _connectionClosed = new();
 
     // Completed on the thread pool, so that its continuations need not be sent there.
@@ -48,7 +47,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         _owner = owner;
         _logger = logger;
-        _pool = owner.DispatcherOf(socket.Loop);
         _transport = this;
         Socket = socket;
         MemoryPool = owner.PoolOf(socket.Loop);
@@ -103,7 +101,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         switch (action)
         {
             case ReadyAction.CompleteRead:
-                Schedule(Input);
+                Socket.Loop.Invoke(Input);
                 break;
             case ReadyAction.ReadAhead:
                 Input.ReadAhead();
@@ -129,19 +127,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         }
     }
 
-    /// <summary>Runs a continuation of the user's where the options say.</summary>
-    internal void Schedule(IThreadPoolWorkItem continuation)
-    {
-        if (_pool is null)
-        {
-            continuation.Execute();
-        }
-        else
-        {
-            _pool.Add(continuation);
-        }
-    }
-
     /// <summary>Delivers input to the user, on this thread, and sees to it that deferred output leaves when the user comes back.</summary>
     internal void DeliverInput()
     {
@@ -152,6 +137,17 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         {
             Output.SendDeferred();
         }
+    }
+
+    /// <summary>The user does not come back: deferred output leaves now, and no more of it is deferred until he does.</summary>
+    internal void OnDeliveryOverdue()
+    {
+        lock (Gate)
+        {
+            _deliveringThread = 0;
+        }
+
+        Output.SendDeferred();
     }
 
     internal void OnReadAheadPaused() => Log.ConnectionPause(_logger, this);

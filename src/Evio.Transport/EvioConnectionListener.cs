@@ -9,7 +9,7 @@ namespace Evio.Transport;
 /// <summary>
 /// A bound end point: the loops put accepted connections into a queue, from which the one caller of <see cref="AcceptAsync"/> takes them.
 /// </summary>
-internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSource<ConnectionContext?>
+internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSource<ConnectionContext?>, ILoopCall
 {
     private readonly EvioTransportOptions _options;
     private readonly ILogger _logger;
@@ -22,6 +22,9 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     private CancellationToken _acceptToken;
     private CancellationTokenRegistration _acceptCancellation;
     private bool _acceptWaits;
+
+    // What the accept that waited will return.
+    private EvioConnection? _acceptResult;
     private bool _paused;
     private bool _unbound;
 
@@ -32,9 +35,6 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         _options = loops.Options;
         _logger = loops.Logger;
         _connections = new ConnectionSet(loops);
-
-        // Inline, the accepting loop runs the server's accept loop, which starts each connection on the thread pool (as Kestrel does).
-        _accept.RunContinuationsAsynchronously = _options.Scheduling != EvioScheduling.Inline;
     }
 
     public EndPoint EndPoint => _listener!.LocalEndPoint;
@@ -139,7 +139,8 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             _acceptWaits = false;
         }
 
-        CompleteAccept(null);
+        _acceptCancellation.Unregister();
+        _accept.SetResult(null);
     }
 
     /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
@@ -192,13 +193,24 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             }
         }
 
-        CompleteAccept(connection);
+        // The server's accept loop, which starts each connection on the thread pool (as Kestrel's does).
+        _acceptResult = connection;
+        socket.Loop.Invoke(this);
     }
 
-    private void CompleteAccept(EvioConnection? connection)
+    void IThreadPoolWorkItem.Execute()
     {
+        var connection = _acceptResult;
+        _acceptResult = null;
         _acceptCancellation.Unregister();
         _accept.SetResult(connection);
+    }
+
+    void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
+
+    void ILoopCall.OnOverdue()
+    {
+        // Nothing is kept back for the end of it.
     }
 
     private void CancelAccept(CancellationToken token)

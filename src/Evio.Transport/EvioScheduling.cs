@@ -15,4 +15,10 @@ public enum EvioScheduling
     /// waits for ever. Use it only for applications whose handlers never block.
     /// </summary>
     Inline,
+
+    /// <summary>
+    /// On the loop's own thread, as with <see cref="Inline"/>, and safe for code that blocks: a thread that does not come back within one to two milliseconds loses
+    /// its loop to another one, which goes on with the other connections. See <see cref="EvioTransportOptions.MaxLateThreads"/> for the limit.
+    /// </summary>
+    Adaptive,
 }

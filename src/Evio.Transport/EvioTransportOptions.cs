@@ -19,6 +19,14 @@ public sealed class EvioTransportOptions
     /// <remarks>Defaults to <see cref="EvioScheduling.ThreadPool"/>, which is safe for handlers that block.</remarks>
     public EvioScheduling Scheduling { get; set; } = EvioScheduling.ThreadPool;
 
+    /// <summary>How many threads may be in handlers that block, with <see cref="EvioScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
+    /// <remarks>
+    /// At least 1; defaults to 64. At the limit, which is logged once, the loops leave application code to the thread pool until half of these threads are
+    /// back: it then waits for a thread as long as with <see cref="EvioScheduling.ThreadPool"/> when everything blocks. There are never more threads
+    /// than this number and twice <see cref="LoopCount"/> together.
+    /// </remarks>
+    public int MaxLateThreads { get; set; } = 64;
+
     /// <summary>The longest queue of established connections that wait to be accepted, per listening socket.</summary>
     /// <remarks>
     /// From 1 to 65535. Defaults to 512. The kernel silently caps it at <c>net.core.somaxconn</c> (listen(2)). With port sharing between the

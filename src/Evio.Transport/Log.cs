@@ -110,4 +110,10 @@ internal static partial class Log
 
     [LoggerMessage(105, LogLevel.Debug, "{LoopCount} event loops started: {LoadBalance}, {Scheduling}.", EventName = "LoopsStarted")]
     internal static partial void LoopsStarted(ILogger logger, int loopCount, Native.LoadBalance loadBalance, EvioScheduling scheduling);
+
+    [LoggerMessage(106, LogLevel.Warning, "{Limit} threads are in application code that blocks (MaxLateThreads). The thread pool runs application code until half of them are back.", EventName = "ThreadsExhausted")]
+    internal static partial void ThreadsExhausted(ILogger logger, int limit);
+
+    [LoggerMessage(107, LogLevel.Information, "The event loops run application code again.", EventName = "ThreadsRecovered")]
+    internal static partial void ThreadsRecovered(ILogger logger);
 }

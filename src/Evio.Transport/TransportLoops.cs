@@ -21,9 +21,17 @@ internal sealed class TransportLoops : IAsyncDisposable
             LoopCount = options.LoopCount,
             LoadBalance = options.LoadBalance,
             MeterFactory = meterFactory,
+            Scheduling = options.Scheduling switch
+            {
+                EvioScheduling.Inline => LoopScheduling.Inline,
+                EvioScheduling.Adaptive => LoopScheduling.Adaptive,
+                _ => LoopScheduling.ThreadPool,
+            },
+            MaxLateThreads = options.MaxLateThreads,
+            OnThreadsExhausted = limit => Log.ThreadsExhausted(logger, limit),
+            OnThreadsRecovered = () => Log.ThreadsRecovered(logger),
             OnUnhandledException = (loop, exception) => Log.LoopException(logger, loop.Index, exception),
         });
-        Dispatchers = options.Scheduling == EvioScheduling.ThreadPool ? [.. Group.Loops.Select(static loop => new PoolDispatcher(loop))] : null;
         UnreadInputWatches = [.. Group.Loops.Select(static loop => new UnreadInputWatch(loop))];
         Log.LoopsStarted(logger, Group.Loops.Count, options.LoadBalance, options.Scheduling);
     }
@@ -33,9 +41,6 @@ internal sealed class TransportLoops : IAsyncDisposable
     internal ILogger Logger { get; }
 
     internal EventLoopGroup Group { get; }
-
-    /// <summary>What runs the application, by loop; <see langword="null"/> when the loops' own threads do.</summary>
-    internal PoolDispatcher[]? Dispatchers { get; }
 
     /// <summary>By loop.</summary>
     internal UnreadInputWatch[] UnreadInputWatches { get; }

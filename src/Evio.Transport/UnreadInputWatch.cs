@@ -15,11 +15,8 @@ internal sealed class UnreadInputWatch(EventLoop loop)
 
     private readonly Lock _lock = new();
 
-    // Added to by any thread, under the lock; the loop takes it.
+    // Added to by any thread, under the lock; a look takes it.
     private List<SocketPipeReader> _watched = [];
-
-    // The loop's.
-    private List<SocketPipeReader> _looking = [];
 
     /// <summary>Watches a reader that is not watched yet. From any thread.</summary>
     internal void Add(SocketPipeReader reader)
@@ -34,26 +31,24 @@ internal sealed class UnreadInputWatch(EventLoop loop)
         }
 
         // A loop that is ending closes its connections.
-        _ = loop.TryPost(static watch => ((UnreadInputWatch)watch!).ScheduleLook(), this);
+        _ = loop.Schedule(LookInterval, static watch => ((UnreadInputWatch)watch!).Look(), this);
     }
-
-    private void ScheduleLook() => loop.Schedule(LookInterval, static watch => ((UnreadInputWatch)watch!).Look(), this);
 
     private void Look()
     {
+        List<SocketPipeReader> looking;
         lock (_lock)
         {
-            (_watched, _looking) = (_looking, _watched);
+            looking = _watched;
+            _watched = [];
         }
 
-        foreach (var reader in _looking)
+        foreach (var reader in looking)
         {
             if (reader.LookAfter())
             {
                 Add(reader);
             }
         }
-
-        _looking.Clear();
     }
 }

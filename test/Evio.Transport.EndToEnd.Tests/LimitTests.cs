@@ -342,7 +342,7 @@ public sealed class LimitTests
 
     private static async Task<Stream> OpenAsync(TransportHost host, Wire wire)
     {
-        var stream = new NetworkStream(await host.ConnectAsync(static socket => socket.ReceiveBufferSize = 32 * 1024), ownsSocket: true);
+        var stream = new NetworkStream(await host.ConnectAsync(static socket => socket.ReceiveBufferSize = 256 * 1024), ownsSocket: true);
         if (wire is Wire.Plain)
         {
             return stream;

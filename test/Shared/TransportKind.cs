@@ -9,6 +9,7 @@ public enum TransportKind
 {
     EvioInline,
     EvioThreadPool,
+    EvioAdaptive,
 
     /// <summary>The framework's own transport: the reference.</summary>
     Sockets,
@@ -18,19 +19,23 @@ internal static class TransportKindExtensions
 {
     public static bool IsEvio(this TransportKind kind) => kind is not TransportKind.Sockets;
 
-    public static EvioScheduling Scheduling(this TransportKind kind) =>
-        kind is TransportKind.EvioInline ? EvioScheduling.Inline : EvioScheduling.ThreadPool;
+    public static EvioScheduling Scheduling(this TransportKind kind) => kind switch
+    {
+        TransportKind.EvioInline => EvioScheduling.Inline,
+        TransportKind.EvioAdaptive => EvioScheduling.Adaptive,
+        _ => EvioScheduling.ThreadPool,
+    };
 }
 
 /// <summary>Runs a theory on every transport, and with each of the values, if there are any, as its second argument.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class AllTransportsAttribute(params object[] values)
-    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool, TransportKind.Sockets], values);
+    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool, TransportKind.EvioAdaptive, TransportKind.Sockets], values);
 
-/// <summary>Runs a theory on evio only, in both scheduling modes: the reference has no such behaviour.</summary>
+/// <summary>Runs a theory on evio only, in all scheduling modes: the reference has no such behaviour.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class EvioTransportsAttribute(params object[] values)
-    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool], values);
+    : TransportsAttribute([TransportKind.EvioInline, TransportKind.EvioThreadPool, TransportKind.EvioAdaptive], values);
 
 public abstract class TransportsAttribute(TransportKind[] kinds, object[] values) : DataAttribute
 {

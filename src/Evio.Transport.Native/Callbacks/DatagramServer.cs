@@ -36,7 +36,7 @@ internal sealed class DatagramServer : IServerListener
         foreach (var socket in _sockets)
         {
             // What Start throws stops the server. A loop that has ended receives nothing.
-            _ = socket.Loop.TryPost(_ => socket.Start(new DatagramConnection(_server, socket, _index)), null);
+            _ = socket.Loop.TryPostInternal(_ => socket.Start(new DatagramConnection(_server, socket, _index)), null);
         }
     }
 

@@ -42,8 +42,8 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// <summary>What a server does, in callbacks; evio's <c>Events</c>.</summary>
 /// <remarks>
 /// <para>
-/// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block: every connection of that loop
-/// waits meanwhile. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
+/// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block, since every connection of that loop
+/// waits meanwhile, unless <see cref="Scheduling"/> is <see cref="LoopScheduling.Adaptive"/>. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
 /// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/>, <see cref="Detached"/> or <see cref="DatagramFailed"/> throws stops the server and comes out of
 /// <see cref="EvioServer.Serve"/>.
 /// </para>
@@ -66,6 +66,26 @@ public sealed class Events
 
     /// <summary>Which loop gets a new connection. Defaults to <see cref="Native.LoadBalance.Random"/>.</summary>
     public LoadBalance LoadBalance { get; set; }
+
+    /// <summary>Whether callbacks may block: <see cref="LoopScheduling.Inline"/>, the default, or <see cref="LoopScheduling.Adaptive"/>.</summary>
+    /// <remarks>
+    /// <para>
+    /// With the latter, a callback that does not come back within one to two milliseconds goes on beside the loop, and the loop on another thread. Everything
+    /// else about its connection waits until it has returned: there are never two callbacks about one connection at a time, and what it writes is sent then.
+    /// For <see cref="PreWrite"/> and for datagrams it changes nothing: they must not block.
+    /// </para>
+    /// <para>
+    /// Since any callback may be late, a busy machine is enough, there is no writing to <i>other</i> connections' <see cref="Connection.Output"/> with it; that is what
+    /// <see cref="Connection.SendAsync"/> is for.
+    /// </para>
+    /// </remarks>
+    public LoopScheduling Scheduling { get; set; } = LoopScheduling.Inline;
+
+    /// <inheritdoc cref="EventLoopGroupOptions.MaxLateThreads"/>
+    public int MaxLateThreads { get; set; } = 64;
+
+    /// <inheritdoc cref="EventLoopGroupOptions.OnThreadsExhausted"/>
+    public Action<int>? ThreadsExhausted { get; set; }
 
     /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
     /// <remarks>Has an effect on Linux only (sched_setaffinity(2)).</remarks>

@@ -78,6 +78,13 @@ public sealed class EvioServer : IAsyncDisposable
             throw new ArgumentException($"{nameof(Events)}.{nameof(events.CloseTimeout)} is {events.CloseTimeout}; it must not be negative.", nameof(events));
         }
 
+        if (events.Scheduling == LoopScheduling.ThreadPool)
+        {
+            throw new ArgumentException(
+                $"{nameof(Events)}.{nameof(events.Scheduling)} is {events.Scheduling}; callbacks are made on the loops: {nameof(LoopScheduling.Inline)} or {nameof(LoopScheduling.Adaptive)}.",
+                nameof(events));
+        }
+
         var parsed = addresses.Select(EvioAddress.Parse).ToArray();
         var managed = !EventLoopGroup.IsSupported || (parsed.Length > 0 && parsed.All(static address => address.Managed));
         EvioServer? server = null;
@@ -87,6 +94,9 @@ public sealed class EvioServer : IAsyncDisposable
                 LoopCount = events.NumLoops,
                 LoadBalance = events.LoadBalance,
                 Affinity = events.LoopAffinity,
+                Scheduling = events.Scheduling,
+                MaxLateThreads = events.MaxLateThreads,
+                OnThreadsExhausted = events.ThreadsExhausted,
                 OnUnhandledException = (_, exception) => server?.Fail(exception),
             },
             managed);
@@ -275,7 +285,7 @@ public sealed class EvioServer : IAsyncDisposable
         await AttemptAsync(() => Task.WhenAll(_loops.Select(loop =>
         {
             var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            if (!loop.Loop.TryPost(_ => loop.Stop(deadline, emptied), null))
+            if (!loop.Loop.TryPostInternal(_ => loop.Stop(deadline, emptied), null))
             {
                 emptied.SetResult();
             }

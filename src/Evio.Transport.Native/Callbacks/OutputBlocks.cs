@@ -32,19 +32,25 @@ internal sealed class OutputBlocks
     /// <summary>A block with room for at least <paramref name="size"/> bytes.</summary>
     internal OutputBlock Rent(int size)
     {
+        if (size > BlockSize || _free is not { } block)
+        {
+            return Create(size);
+        }
+
+        _free = block.Next;
+        _count--;
+        block.Next = null;
+        return block;
+    }
+
+    /// <summary>A new block with room for at least <paramref name="size"/> bytes. From any thread.</summary>
+    internal static OutputBlock Create(int size)
+    {
         if (size > BlockSize)
         {
             // Made for one write, and left to the garbage collector.
             var large = new byte[size];
             return new OutputBlock { Array = large, Memory = large };
-        }
-
-        if (_free is { } block)
-        {
-            _free = block.Next;
-            _count--;
-            block.Next = null;
-            return block;
         }
 
         // Pinned for good: it is handed to the kernel over and over.

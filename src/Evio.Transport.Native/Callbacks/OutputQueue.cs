@@ -3,8 +3,10 @@ using System.Runtime.CompilerServices;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>A connection's output that the kernel has not taken yet, in order. Only the connection's loop touches it.</summary>
-internal sealed class OutputQueue(OutputBlocks blocks, EventLoop loop) : IBufferWriter<byte>
+/// <summary>
+/// A connection's output that the kernel has not taken yet, in order. Only the connection's loop touches it, or the thread of its late callback.
+/// </summary>
+internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connection) : IBufferWriter<byte>
 {
     private OutputBlock? _head;
     private OutputBlock? _tail;
@@ -157,7 +159,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, EventLoop loop) : IBuffer
     private OutputBlock BlockWithRoom(int sizeHint)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
-        if (!loop.IsCurrent)
+        if (!connection.MayBeWritten)
         {
             throw new InvalidOperationException(
                 $"Output is written in the connection's callbacks, on its loop; from elsewhere use {nameof(Connection.SendAsync)}.");
@@ -168,7 +170,10 @@ internal sealed class OutputQueue(OutputBlocks blocks, EventLoop loop) : IBuffer
             return _tail;
         }
 
-        var block = blocks.Rent(Math.Max(1, sizeHint));
+        // The blocks are the loop's, which a callback that takes long may have lost.
+        var entry = connection.Loop.Enter();
+        var block = entry == LoopEntry.Refused ? OutputBlocks.Create(Math.Max(1, sizeHint)) : blocks.Rent(Math.Max(1, sizeHint));
+        connection.Loop.Leave(entry);
         Append(block);
         return block;
     }

@@ -10,7 +10,11 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
     /// <summary>The size of the input buffer; larger input comes in several callbacks.</summary>
     internal const int InputBufferSize = 64 * 1024;
 
+    /// <summary>How many buffers are kept after late callbacks have returned.</summary>
+    private const int MaxKeptInputBuffers = 4;
+
     private readonly HashSet<StreamConnection> _connections = [];
+    private readonly Stack<byte[]> _inputBuffers = new(MaxKeptInputBuffers);
     private byte[]? _drainBuffer;
     private bool _stopping;
     private TaskCompletionSource? _emptied;
@@ -23,11 +27,23 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 
     internal OutputBlocks Blocks { get; } = new();
 
-    // Pinned for good: it is handed to the kernel for every receive.
-    internal byte[] InputBuffer { get; } = GC.AllocateUninitializedArray<byte>(InputBufferSize, pinned: true);
+    /// <summary>
+    /// A buffer to receive into. There is one, which comes back before the next receive, unless a callback is late with it.
+    /// </summary>
+    /// <remarks>Pinned for good: it is handed to the kernel for every receive.</remarks>
+    internal byte[] RentInputBuffer() =>
+        _inputBuffers.TryPop(out var buffer) ? buffer : GC.AllocateUninitializedArray<byte>(InputBufferSize, pinned: true);
+
+    internal void ReturnInputBuffer(byte[] buffer)
+    {
+        if (_inputBuffers.Count < MaxKeptInputBuffers)
+        {
+            _inputBuffers.Push(buffer);
+        }
+    }
 
     /// <summary>
-    /// Where closing connections put what nobody will read. Not the input buffer: one connection's <see cref="Events.Data"/> may close another.
+    /// Where closing connections put what nobody will read. Not an input buffer: one connection's <see cref="Events.Data"/> may close another.
     /// </summary>
     internal byte[] DrainBuffer => _drainBuffer ??= GC.AllocateUninitializedArray<byte>(InputBufferSize);
 
@@ -63,6 +79,12 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         foreach (var connection in _connections.ToArray())
         {
             connection.CloseWithin(deadline);
+            if (!loop.IsCurrent)
+            {
+                // Lost to another thread in a callback, which goes on with the others.
+                _ = loop.TryPostOwn(_ => Stop(deadline, emptied), null);
+                return;
+            }
         }
 
         if (_connections.Count == 0)

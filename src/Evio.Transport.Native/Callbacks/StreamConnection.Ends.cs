@@ -8,7 +8,7 @@ internal sealed partial class StreamConnection
     {
         Request(State.Closing);
         _closeTimer?.Cancel();
-        _closeTimer = Loop.Schedule(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
+        _closeTimer = Loop.ScheduleInternal(deadline, static connection => ((StreamConnection)connection!).GiveUp(), this);
         EndTurn();
     }
 
@@ -24,7 +24,7 @@ internal sealed partial class StreamConnection
         var left = _options.IdleTimeout - TimeSpan.FromMilliseconds(Environment.TickCount64 - _lastActivity);
         if (left > TimeSpan.Zero)
         {
-            _idleTimer = Loop.Schedule(left, static connection => ((StreamConnection)connection!).CheckIdle(), this);
+            _idleTimer = Loop.ScheduleInternal(left, static connection => ((StreamConnection)connection!).CheckIdle(), this);
         }
         else
         {
@@ -48,6 +48,13 @@ internal sealed partial class StreamConnection
             return;
         }
 
+        if (IsLate)
+        {
+            // Its thread may be writing to the output.
+            FinishAfterCallback(error, reset);
+            return;
+        }
+
         _state = State.Closed;
         End(error);
         if (reset)
@@ -61,8 +68,9 @@ internal sealed partial class StreamConnection
 
         _channel.Close();
         CallLast(_owner.Events.Closed, error, static (connection, closed, error) => closed(connection, error));
-        _owner.Remove(this);
     }
+
+    private void FinishAfterCallback(Exception? error, bool reset) => AfterCallback(connection => connection.Finish(error, reset));
 
     private void Leave()
     {
@@ -76,7 +84,6 @@ internal sealed partial class StreamConnection
         End(null);
         var socket = _channel.Detach();
         CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
-        _owner.Remove(this);
     }
 
     private void End(Exception? error)
@@ -85,25 +92,6 @@ internal sealed partial class StreamConnection
         _closeTimer?.Cancel();
         _idleTimer?.Cancel();
         _output.Discard(ClosedException(error));
-    }
-
-    /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
-    private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
-        where TCallback : class
-    {
-        if (callback is null)
-        {
-            return;
-        }
-
-        try
-        {
-            _owner.Server.Handle(call(this, callback, error));
-        }
-        catch (Exception exception)
-        {
-            _owner.Server.Fail(exception);
-        }
     }
 
     /// <summary>

@@ -16,7 +16,7 @@ namespace Evio.Transport.Native.Callbacks;
 ///  Closed, Detached: nothing is called any more
 /// </code>
 /// An error, an exception of a callback or the close time-out lead to Closed from everywhere, without the rest of the output. The ends have a file of their
-/// own; this one is about the connection while it is open.
+/// own, and so have the callbacks; this one is about the connection while it is open.
 /// </remarks>
 internal sealed partial class StreamConnection : Connection, IStreamHandler
 {
@@ -38,7 +38,6 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     private bool _shutdownSent;
     private bool _turnPosted;
     private bool _flushPosted;
-    private int _inCallback;
     private int _wakes;
     private int _refused;
     private long _received;
@@ -52,7 +51,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         _owner = owner;
         _channel = channel;
         AddressIndex = addressIndex;
-        _output = new OutputQueue(owner.Blocks, owner.Loop);
+        _output = new OutputQueue(owner.Blocks, this);
 
         // Asked for once, while they can be: after the close they are still the ones that the connection had.
         LocalEndPoint = channel.LocalEndPoint;
@@ -79,7 +78,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     {
         get
         {
-            if (_inCallback == 0)
+            if (!IsInCallback)
             {
                 if (_state is State.Closed or State.Detached)
                 {
@@ -108,7 +107,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         }
 
         // One posted call serves all wakes until it runs.
-        if (Interlocked.Increment(ref _wakes) > 1 || Loop.TryPost(static connection => ((StreamConnection)connection!).RunWakes(), this))
+        if (Interlocked.Increment(ref _wakes) > 1 || Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this))
         {
             return true;
         }
@@ -121,7 +120,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     public override Task SendAsync(ReadOnlyMemory<byte> data)
     {
         var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        if (Volatile.Read(ref _refused) != 0 || !Loop.TryPost(
+        if (Volatile.Read(ref _refused) != 0 || !Loop.TryPostInternal(
                 static state =>
                 {
                     var (connection, data, completion) = ((StreamConnection, ReadOnlyMemory<byte>, TaskCompletionSource))state!;
@@ -141,29 +140,41 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         connection.EndTurn();
     });
 
-    public override void Close() => RunOnLoop(static connection =>
+    public override void Close()
     {
-        connection.Request(State.Closing);
-        connection.EndTurn();
-    });
+        if (IsInCallback)
+        {
+            // At once, also from a callback that has lost its loop.
+            Volatile.Write(ref _refused, 1);
+        }
+
+        RunOnLoop(static connection =>
+        {
+            connection.Request(State.Closing);
+            connection.EndTurn();
+        });
+    }
 
     // ---- Beginning ----
 
     /// <summary>Tells the handler of the connection and begins to read.</summary>
     internal void Open()
     {
+        if (_owner.Events.Opened is null || TryCallOpened())
+        {
+            Start();
+        }
+    }
+
+    private void Start()
+    {
+        if (_state is State.Closed or State.Detached)
+        {
+            return;
+        }
+
         try
         {
-            if (_owner.Events.Opened is { } opened)
-            {
-                Call(opened, static (connection, opened, _) => opened(connection, ref connection._options));
-            }
-
-            if (_state is State.Closed or State.Detached)
-            {
-                return;
-            }
-
             _options.Validate();
             _channel.Apply(_options);
             _started = true;
@@ -178,7 +189,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         if (_options.IdleTimeout > TimeSpan.Zero)
         {
             _lastActivity = Environment.TickCount64;
-            _idleTimer = Loop.Schedule(_options.IdleTimeout, static connection => ((StreamConnection)connection!).CheckIdle(), this);
+            _idleTimer = Loop.ScheduleInternal(_options.IdleTimeout, static connection => ((StreamConnection)connection!).CheckIdle(), this);
         }
 
         EndTurn();
@@ -209,7 +220,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     /// <summary>Receives and calls Data until the socket is drained, the output is up to its high-water mark or the turn is over.</summary>
     private void Read()
     {
-        for (var i = 0; _readable && !_paused && _state == State.Open && !_inputEnded; i++)
+        for (var i = 0; _readable && !_paused && _state == State.Open && !_inputEnded && _callbacks == 0; i++)
         {
             if (PendingOutput >= _options.HighWaterMark)
             {
@@ -226,17 +237,24 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             // Before the receive, so that an event during it counts again. A full buffer leaves more, a short read has drained the socket, unless
             // the end of the input is ahead, which gets no event of its own (epoll(7)).
             _readable = false;
-            var buffer = _owner.InputBuffer;
+            var buffer = _owner.RentInputBuffer();
             var result = _channel.Receive(buffer);
             if (result.Count > 0)
             {
                 _readable = result.Count == buffer.Length || _endAhead;
                 _received += result.Count;
                 NoteActivity();
-                CallData(buffer.AsSpan(0, result.Count));
+                if (!TryCallData(buffer.AsSpan(0, result.Count), buffer))
+                {
+                    return;
+                }
+
                 EndTurn();
+                continue;
             }
-            else if (result.IsSuccess)
+
+            _owner.ReturnInputBuffer(buffer);
+            if (result.IsSuccess)
             {
                 _inputEnded = true;
                 Request(State.Closing);
@@ -253,7 +271,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     {
         if (!_turnPosted)
         {
-            _turnPosted = Loop.TryPost(
+            _turnPosted = Loop.TryPostInternal(
                 static state =>
                 {
                     var connection = (StreamConnection)state!;
@@ -266,9 +284,9 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
     private void PostFlush()
     {
-        if (!_flushPosted && Loop.IsCurrent)
+        if (!_flushPosted && MayBeWritten)
         {
-            _flushPosted = Loop.TryPost(
+            _flushPosted = Loop.TryPostInternal(
                 static state =>
                 {
                     var connection = (StreamConnection)state!;
@@ -283,9 +301,24 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
     private void RunWakes()
     {
+        if (IsLate)
+        {
+            AfterCallback(static connection => connection.RunWakes());
+            return;
+        }
+
         for (var wakes = Interlocked.Exchange(ref _wakes, 0); wakes > 0 && _state == State.Open; wakes--)
         {
-            CallData(default);
+            if (!TryCallData(default, null))
+            {
+                // The others' turn comes after this one, unless a call for later ones is on its way already.
+                if (wakes > 1 && Interlocked.Add(ref _wakes, wakes - 1) == wakes - 1)
+                {
+                    _ = Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this);
+                }
+
+                return;
+            }
         }
 
         EndTurn();
@@ -293,6 +326,12 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
     private void SendPosted(ReadOnlyMemory<byte> data, TaskCompletionSource completion)
     {
+        if (IsLate)
+        {
+            SendAfterCallback(data, completion);
+            return;
+        }
+
         if (_state is not State.Open || _shutdownRequested)
         {
             completion.SetException(ClosedException());
@@ -303,16 +342,22 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         EndTurn();
     }
 
+    // Of its own, so that only what waits costs the closure.
+    private void SendAfterCallback(ReadOnlyMemory<byte> data, TaskCompletionSource completion) =>
+        AfterCallback(connection => connection.SendPosted(data, completion));
+
     private void RunOnLoop(Action<StreamConnection> action)
     {
-        if (Loop.IsCurrent)
+        var entry = Loop.Enter();
+        if (entry != LoopEntry.Refused)
         {
             action(this);
+            Loop.Leave(entry);
         }
         else
         {
             // A loop that has ended has closed its connections.
-            _ = Loop.TryPost(
+            _ = Loop.TryPostInternal(
                 static state =>
                 {
                     var (connection, action) = ((StreamConnection, Action<StreamConnection>))state!;
@@ -322,58 +367,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         }
     }
 
-    // ---- Callbacks ----
-
-    private void CallData(ReadOnlySpan<byte> input)
-    {
-        if (_owner.Events.Data is not { } data)
-        {
-            return;
-        }
-
-        try
-        {
-            _inCallback++;
-            Handle(data(this, input));
-        }
-        catch (Exception exception)
-        {
-            Finish(exception, reset: true);
-        }
-        finally
-        {
-            _inCallback--;
-        }
-    }
-
-    private void Call<TCallback>(TCallback callback, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
-    {
-        try
-        {
-            _inCallback++;
-            Handle(call(this, callback, null));
-        }
-        finally
-        {
-            _inCallback--;
-        }
-    }
-
-    private void Handle(EvioAction action)
-    {
-        switch (action)
-        {
-            case EvioAction.Detach:
-                Request(State.Detaching);
-                break;
-            case EvioAction.Close:
-                Request(State.Closing);
-                break;
-            case EvioAction.Shutdown:
-                _owner.Server.Handle(action);
-                break;
-        }
-    }
+    // ---- Turns ----
 
     private void Request(State state)
     {
@@ -392,7 +386,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     /// </summary>
     private void EndTurn()
     {
-        if (_inCallback > 0 || !_started || _state is State.Closed or State.Detached || !TrySend())
+        if (_callbacks > 0 || !_started || _state is State.Closed or State.Detached || !TrySend())
         {
             return;
         }
@@ -414,7 +408,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         }
         else if (pending > 0)
         {
-            _closeTimer ??= Loop.Schedule(_owner.Events.CloseTimeout, static connection => ((StreamConnection)connection!).GiveUp(), this);
+            _closeTimer ??= Loop.ScheduleInternal(_owner.Events.CloseTimeout, static connection => ((StreamConnection)connection!).GiveUp(), this);
         }
         else if (_state == State.Detaching)
         {
@@ -446,7 +440,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         {
             try
             {
-                _inCallback++;
+                BeginCallback();
                 preWrite(this);
             }
             catch (Exception exception)
@@ -456,7 +450,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             }
             finally
             {
-                _inCallback--;
+                _callbacks--;
             }
         }
 

@@ -1,22 +1,34 @@
 using System.Diagnostics;
-using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native;
 
 /// <summary>
-/// One thread, one poller, and all descriptors, timers and posted calls that belong to them. Loops are made by
+/// One poller, and all descriptors, timers and posted calls that belong to it, run by one thread at a time. Loops are made by
 /// <see cref="EventLoopGroup"/>.
 /// </summary>
-public sealed class EventLoop
+/// <remarks>
+/// <para>
+/// Everything of the loop belongs to the thread whose turn it is (<see cref="TurnTaking"/>). In an adaptive group that thread goes into a call before it runs
+/// code that may block, and comes back after it. If it does not come back in time the turn is another thread's, which goes on exactly where the
+/// first one went into the call: with the rest of the events, of the posted calls and timers, whose positions are kept here and not on a stack. The late thread
+/// finds on its return that it has no turn, and unwinds without touching the loop.
+/// </para>
+/// <para>
+/// So whether the caller is on the loop is always asked of the loop, at the moment: <see cref="Enter"/> says so, and as long as <see cref="Leave"/> has not been
+/// called it stays true.
+/// </para>
+/// </remarks>
+public sealed class EventLoop : IMonitored
 {
     private readonly EventLoopGroup _group;
     private readonly Poller _poller;
     private readonly RegistrationTable _registrations = new();
     private readonly WorkQueue _work = new();
     private readonly TimerQueue _timers = new();
-    private readonly Thread _thread;
+    private readonly LoopScheduling _scheduling;
+    private readonly LoopThreads _threads;
     private readonly int? _processor;
     private readonly TaskCompletionSource _started = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -24,41 +36,78 @@ public sealed class EventLoop
     private TimeSpan _pollingDeferred;
     private bool _stopping;
 
-    internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, LoopMeter meter, Poller poller)
+    // No call that may block is begun any more, so that the thread that ends the loop keeps it.
+    private bool _ending;
+    private TurnTaking _turns;
+
+    // Where the pass is: how many events the last wait brought, the next of them, the posted calls that were taken, and the next of those.
+    private int _eventCount;
+    private int _nextEvent;
+    private List<WorkItem> _taken = [];
+    private int _nextTaken;
+    private long _passBegan;
+
+    // What the thread whose turn it is has gone into a call for.
+    private ILoopCall? _call;
+
+    // The monitor's: the thread whose turn it is, and what it saw at the last look.
+    private LoopThread? _thread;
+    private long _seen;
+
+    internal EventLoop(EventLoopGroup group, int index, EventLoopGroupOptions options, LoopMeter meter, Poller poller, LoopThreads threads)
     {
         _group = group;
         Index = index;
         _poller = poller;
         Meter = meter;
+        _threads = threads;
+        _scheduling = options.Scheduling;
         _processor = options.Affinity.Count > 0 ? options.Affinity[index % options.Affinity.Count] : null;
-        _thread = new Thread(Run) { IsBackground = true, Name = $"{options.ThreadName} {index}" };
     }
 
     /// <summary>The loop's position in its group, from 0.</summary>
     public int Index { get; }
 
-    /// <summary>Whether the caller runs on this loop.</summary>
-    public bool IsCurrent => Environment.CurrentManagedThreadId == _thread.ManagedThreadId;
+    /// <summary>Whether the caller runs on this loop. In an adaptive group, and in code that may block, this can change at any moment.</summary>
+    public bool IsCurrent => LoopThread.Current is { } thread && thread.Loop == this && _turns.IsTurn(thread.Turn);
+
+    /// <summary>Whether a thread that does not come back from a call loses the loop.</summary>
+    internal bool IsAdaptive => _scheduling == LoopScheduling.Adaptive;
+
+    /// <summary>Whether so many threads are late that this loop leaves calls that may block to the thread pool. On the loop.</summary>
+    internal bool IsExhausted => _threads.IsExhausted && !_ending;
+
+    /// <summary>Who looks after the loop's calls; <see langword="null"/> when nobody does.</summary>
+    internal LoopMonitor? Monitor { get; set; }
+
+    /// <summary>What makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes them.</summary>
+    internal PoolDispatcher? Dispatcher { get; set; }
 
     /// <summary>The number of open connections that the loop owns, those on their way to it included. To be read from any thread.</summary>
     public int ConnectionCount => Volatile.Read(ref _connectionCount);
 
     /// <summary>Has the loop make a call, after those posted before. To be used from any thread, also from the loop's own.</summary>
-    /// <param name="callback">The call. It must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.</param>
+    /// <param name="callback">
+    /// The call. Unless the group is adaptive it must not block. There it may, and those posted later are made meanwhile, beside it: what calls share needs
+    /// synchronization. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
+    /// </param>
     /// <param name="state">Handed to <paramref name="callback"/>.</param>
     /// <returns>False when the loop has ended; the call will not be made.</returns>
     public bool TryPost(Action<object?> callback, object? state)
     {
         ArgumentNullException.ThrowIfNull(callback);
-        return TryPost(callback, state, isOwn: false);
+        return TryPost(new WorkItem(callback, state, MayBlock: true), isOwn: false);
     }
 
-    /// <summary>Has the loop make a call of the reactor's own, which it also takes while it ends: a close, a connection that is handed over.</summary>
-    internal bool TryPostOwn(Action<object?> callback, object? state) => TryPost(callback, state, isOwn: true);
+    /// <summary>Has the loop make a call of the reactor's, which does not block and keeps the turn.</summary>
+    internal bool TryPostInternal(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), isOwn: false);
 
-    private bool TryPost(Action<object?> callback, object? state, bool isOwn)
+    /// <summary>The same for one that it also takes while it ends: a close, a connection that is handed over.</summary>
+    internal bool TryPostOwn(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), isOwn: true);
+
+    private bool TryPost(WorkItem item, bool isOwn)
     {
-        if (!_work.TryEnqueue(new WorkItem(callback, state), out var mustWake, isOwn))
+        if (!_work.TryEnqueue(item, out var mustWake, isOwn))
         {
             return false;
         }
@@ -72,41 +121,212 @@ public sealed class EventLoop
         return true;
     }
 
-    /// <summary>Has the loop make a call after a delay. To be used on the loop.</summary>
+    /// <summary>Has the loop make a call after a delay. To be used from any thread.</summary>
     /// <param name="delay">At least this long; the loop's time has the resolution of a millisecond.</param>
-    /// <param name="callback">The call. It must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.</param>
+    /// <param name="callback">
+    /// The call. Unless the group is adaptive it must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
+    /// </param>
     /// <param name="state">Handed to <paramref name="callback"/>.</param>
     /// <returns>The timer, which can be called off. Timers that are pending when the loop ends are dropped.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="delay"/> is negative.</exception>
-    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
     public LoopTimer Schedule(TimeSpan delay, Action<object?> callback, object? state)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
         ArgumentNullException.ThrowIfNull(callback);
-        if (!IsCurrent)
+        return Add(new LoopTimer(delay, callback, state, mayBlock: true));
+    }
+
+    /// <summary>The same for a call of the reactor's, which does not block and keeps the turn.</summary>
+    internal LoopTimer ScheduleInternal(TimeSpan delay, Action<object?> callback, object? state) =>
+        Add(new LoopTimer(delay, callback, state, mayBlock: false));
+
+    private LoopTimer Add(LoopTimer timer)
+    {
+        var entry = Enter();
+        if (entry != LoopEntry.Refused)
         {
-            throw new InvalidOperationException($"A timer is made on its loop; call {nameof(TryPost)} first.");
+            _timers.Add(timer);
+            Leave(entry);
+        }
+        else
+        {
+            // A loop that has ended drops its timers.
+            _ = TryPostOwn(
+                static state =>
+                {
+                    var (loop, timer) = ((EventLoop, LoopTimer))state!;
+                    loop._timers.Add(timer);
+                },
+                (this, timer));
         }
 
-        return _timers.Add(delay, callback, state);
+        return timer;
+    }
+
+    /// <summary>
+    /// Runs code that may block, where <see cref="EventLoopGroupOptions.Scheduling"/> says: on the calling thread, the loop's, before this returns; or on the
+    /// thread pool.
+    /// </summary>
+    /// <param name="call">The code. What it throws comes out of here if it runs here.</param>
+    /// <remarks>
+    /// To be used on the loop, outside of such code; elsewhere the code runs on the thread pool, or, in a group that is <see cref="LoopScheduling.Inline"/>, at once.
+    /// In an adaptive group the caller may have lost the loop when this returns (<see cref="IsCurrent"/>), and must then leave alone what belongs to it.
+    /// </remarks>
+    public void Invoke(ILoopCall call)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        switch (_scheduling)
+        {
+            case LoopScheduling.ThreadPool:
+                Dispatcher!.Add(call);
+                break;
+            case LoopScheduling.Adaptive:
+                if (LoopThread.Current is { InCall: false } thread && thread.Loop == this && !_ending && !_threads.IsExhausted)
+                {
+                    _call = call;
+                    BeginCall(thread);
+                    try
+                    {
+                        call.Run();
+                    }
+                    finally
+                    {
+                        if (TryReturn(thread))
+                        {
+                            _call = null;
+                        }
+                    }
+                }
+                else
+                {
+                    ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
+                }
+
+                break;
+            default:
+                call.Run();
+                break;
+        }
     }
 
     /// <summary>
     /// Has the loop wait for posted calls, and not look at its descriptors, the next time that it would wait: for those who have not yet done what it
-    /// found before, so that it does not interrupt them and finds more at once. To be used on the loop.
+    /// found before, so that it does not interrupt them and finds more at once. On the loop.
     /// </summary>
     /// <param name="limit">The longest wait. It ends with the first call that is posted and when a timer is due.</param>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="limit"/> is negative.</exception>
-    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
-    public void DeferPolling(TimeSpan limit)
+    internal void DeferPolling(TimeSpan limit)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(limit, TimeSpan.Zero);
-        if (!IsCurrent)
+        Debug.Assert(IsCurrent);
+        _pollingDeferred = limit;
+    }
+
+    // ---- Turns ----
+
+    /// <summary>
+    /// Asks for leave to touch what belongs to the loop. The loop is the caller's until <see cref="Leave"/>, which has to follow unless it is refused.
+    /// </summary>
+    internal LoopEntry Enter()
+    {
+        if (LoopThread.Current is not { } thread || thread.Loop != this)
         {
-            throw new InvalidOperationException("Polling is deferred on the loop.");
+            return LoopEntry.Refused;
         }
 
-        _pollingDeferred = limit;
+        if (!thread.InCall)
+        {
+            return LoopEntry.Held;
+        }
+
+        if (!_turns.TryReturn(thread.Turn))
+        {
+            return LoopEntry.Refused;
+        }
+
+        thread.InCall = false;
+        return LoopEntry.Entered;
+    }
+
+    internal void Leave(LoopEntry entry)
+    {
+        // A thread that has lost the loop meanwhile, in a call within, has nothing to go on with.
+        if (entry == LoopEntry.Entered && LoopThread.Current is { } thread && thread.Loop == this)
+        {
+            thread.InCall = true;
+            _turns.GoOn(thread.Turn);
+        }
+    }
+
+    /// <summary>Goes into a call, in which the loop may be lost. By the thread whose turn it is.</summary>
+    private void BeginCall(LoopThread thread)
+    {
+        thread.InCall = true;
+        thread.Turn = _turns.BeginCall(thread.Turn);
+        Monitor!.Touch();
+    }
+
+    /// <summary>Comes back from a call.</summary>
+    /// <returns>False when the loop is another thread's.</returns>
+    private bool TryReturn(LoopThread thread)
+    {
+        thread.InCall = false;
+        if (_turns.TryReturn(thread.Turn))
+        {
+            return true;
+        }
+
+        thread.Loop = null;
+        return false;
+    }
+
+    /// <summary>
+    /// Goes into a call for somebody whose code does not fit an <see cref="ILoopCall"/>, if the group is adaptive. By the thread whose turn it is, which has to
+    /// call <see cref="TryReturnFromCall"/>.
+    /// </summary>
+    /// <returns>False when the code runs without it, and keeps the turn.</returns>
+    internal bool TryBeginCall()
+    {
+        if (_scheduling != LoopScheduling.Adaptive || LoopThread.Current is not { InCall: false } thread || thread.Loop != this || _ending)
+        {
+            return false;
+        }
+
+        BeginCall(thread);
+        return true;
+    }
+
+    /// <summary>Comes back from the call that <see cref="TryBeginCall"/> went into.</summary>
+    /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
+    internal bool TryReturnFromCall() => TryReturn(LoopThread.Current!);
+
+    bool IMonitored.IsBusy => TurnTaking.IsInCall(_turns.Observe());
+
+    bool IMonitored.Look()
+    {
+        var word = _turns.Observe();
+        var isSame = word == _seen;
+        _seen = word;
+        if (!TurnTaking.IsInCall(word))
+        {
+            return !isSame;
+        }
+
+        // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
+        if (isSame && _threads.Take() is { } thread)
+        {
+            if (_turns.TryTakeOver(word, out var turn))
+            {
+                _threads.NoteLate(_thread!);
+                _thread = thread;
+                Meter.TakenOver();
+                thread.Assign(this, turn);
+            }
+            else
+            {
+                _threads.Return(thread);
+            }
+        }
+
+        return true;
     }
 
     /// <summary>Where the loop's doings are counted. From any thread.</summary>
@@ -119,7 +339,7 @@ public sealed class EventLoop
     /// <summary>Makes a target known, which is told when the loop ends, and gets the events of what is watched under its token. On the loop.</summary>
     internal ulong Register(IPollTarget target)
     {
-        Debug.Assert(IsCurrent);
+        Debug.Assert(IsCurrent && !LoopThread.Current!.InCall);
         return _registrations.Add(target);
     }
 
@@ -146,18 +366,19 @@ public sealed class EventLoop
     /// <summary>Forgets a target: no event is delivered under its token any more. On the loop.</summary>
     internal void Forget(ulong token) => _registrations.Remove(token);
 
-    /// <summary>Starts the thread, and returns when it is bound to its processor.</summary>
+    /// <summary>Gives the loop its first thread, and returns when that is bound to its processor.</summary>
     /// <exception cref="ArgumentException">There is no such processor.</exception>
     internal void Start()
     {
-        _thread.Start();
+        _thread = _threads.Take()!;
+        _thread.Assign(this, 0);
         _started.Task.GetAwaiter().GetResult();
     }
 
-    /// <summary>Ends the loop: its descriptors are closed, the calls posted before are made, and its thread ends.</summary>
+    /// <summary>Ends the loop: its descriptors are closed and the calls posted before are made.</summary>
     internal async Task StopAsync()
     {
-        if (!_thread.IsAlive && !_ended.Task.IsCompleted)
+        if (_thread is null)
         {
             // Never started: nothing runs on it that could end it.
             _ = _work.TryClose();
@@ -165,22 +386,19 @@ public sealed class EventLoop
             return;
         }
 
-        _ = TryPost(static state => ((EventLoop)state!)._stopping = true, this);
+        _ = TryPostInternal(static state => ((EventLoop)state!)._stopping = true, this);
         await _ended.Task.ConfigureAwait(false);
-        if (!IsCurrent)
-        {
-            _thread.Join();
-        }
     }
 
-    private void Run()
+    /// <summary>Runs the loop on the calling thread, whose turn it is, until it ends or another thread has taken it over.</summary>
+    internal void Run(LoopThread thread)
     {
         try
         {
-            Bind();
-            while (!_stopping)
+            Bind(thread);
+            if (!TryGoOn(thread))
             {
-                RunOnce();
+                return;
             }
         }
         catch (Exception exception)
@@ -188,70 +406,189 @@ public sealed class EventLoop
             // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
             Report(exception);
         }
-        finally
-        {
-            End();
-        }
+
+        End();
     }
 
-    private void Bind()
+    private void Bind(LoopThread thread)
     {
         try
         {
             if (_processor is { } processor)
             {
-                ThreadAffinity.BindTo(processor);
+                thread.BindTo(processor);
             }
 
-            _started.SetResult();
+            _started.TrySetResult();
         }
-        catch (Exception exception)
+        catch (Exception exception) when (!_started.Task.IsCompleted)
         {
             // Its creator is told, and ends all loops.
             _stopping = true;
             _started.SetException(exception);
         }
+        catch (Exception exception)
+        {
+            // The processor has gone meanwhile. The loop goes on elsewhere.
+            Report(exception);
+        }
     }
 
-    /// <summary>One pass, the life of every event: wait, descriptors, posted calls, timers.</summary>
-    private void RunOnce()
+    /// <summary>Passes, one after the other: descriptors, posted calls, timers, wait. The first one begins where the thread before this one went into its call.</summary>
+    /// <returns>False when another thread has taken the loop over; true when it is to end.</returns>
+    private bool TryGoOn(LoopThread thread)
     {
-        var count = 0;
+        if (_call is { } overdue)
+        {
+            _call = null;
+            Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
+            if (thread.Loop != this)
+            {
+                return false;
+            }
+        }
+
+        while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
+        {
+            if (_passBegan != 0)
+            {
+                Meter.Busy(Stopwatch.GetElapsedTime(_passBegan));
+            }
+
+            if (_stopping)
+            {
+                return true;
+            }
+
+            _eventCount = Wait();
+            _nextEvent = 0;
+            _passBegan = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
+        }
+
+        return false;
+    }
+
+    private int Wait()
+    {
         if (_pollingDeferred > TimeSpan.Zero)
         {
             var timer = _timers.MillisecondsToNext();
             _work.Park(timer < 0 || timer > _pollingDeferred.TotalMilliseconds ? _pollingDeferred : TimeSpan.FromMilliseconds(timer));
             _pollingDeferred = default;
-        }
-        else if (_work.TryBlock())
-        {
-            count = _poller.Wait(_timers.MillisecondsToNext());
-
-            // Before anything runs, so that what the events below post costs no wake-up.
-            _work.SetAwake();
-        }
-        else
-        {
-            count = _poller.Wait(0);
+            return 0;
         }
 
-        var began = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
-        for (var i = 0; i < count; i++)
+        if (!_work.TryBlock())
         {
-            var (token, events) = _poller.GetEvent(i);
+            return _poller.Wait(0);
+        }
+
+        var count = _poller.Wait(_timers.MillisecondsToNext());
+
+        // Before anything runs, so that what the events post costs no wake-up.
+        _work.SetAwake();
+        return count;
+    }
+
+    private bool TryDispatchEvents(LoopThread thread)
+    {
+        while (_nextEvent < _eventCount)
+        {
+            var (token, events) = _poller.GetEvent(_nextEvent++);
             Raise(token, events);
+            if (thread.Loop != this)
+            {
+                return false;
+            }
         }
 
-        RunWork(_work.Take());
+        return true;
+    }
 
-        if (!_timers.IsEmpty)
+    private bool TryRunWork(LoopThread thread)
+    {
+        // Unless some are left over from a thread that was late.
+        if (_nextTaken == _taken.Count)
         {
-            RunTimers();
+            TakeWork();
         }
 
-        if (began != 0)
+        while (_nextTaken < _taken.Count)
         {
-            Meter.Busy(Stopwatch.GetElapsedTime(began));
+            var item = _taken[_nextTaken++];
+            if (!TryRun(thread, item.Callback, item.State, item.MayBlock))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private void TakeWork()
+    {
+        // The queue fills this list again, after the next one.
+        _taken.Clear();
+        _nextTaken = 0;
+        _taken = _work.Take();
+    }
+
+    private bool TryRunTimers(LoopThread thread)
+    {
+        if (_timers.IsEmpty)
+        {
+            return true;
+        }
+
+        var now = Stopwatch.GetTimestamp();
+        while (_timers.TakeDue(now) is { } timer)
+        {
+            if (!TryRun(thread, static timer => ((LoopTimer)timer!).Fire(), timer, timer.MayBlock))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Makes a posted call or a timer's.</summary>
+    /// <returns>False when another thread has taken the loop over.</returns>
+    private bool TryRun(LoopThread thread, Action<object?> callback, object? state, bool mayBlock)
+    {
+        mayBlock &= _scheduling == LoopScheduling.Adaptive;
+        if (mayBlock && _threads.IsExhausted)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static state =>
+                {
+                    var (loop, callback, argument) = state;
+                    loop.Run(callback, argument);
+                },
+                (this, callback, state),
+                preferLocal: false);
+            return true;
+        }
+
+        if (mayBlock)
+        {
+            BeginCall(thread);
+        }
+
+        Run(callback, state);
+
+        return mayBlock ? TryReturn(thread) : thread.Loop == this;
+    }
+
+    private void Run(Action<object?> callback, object? state)
+    {
+        try
+        {
+            callback(state);
+        }
+        catch (Exception exception)
+        {
+            Report(exception);
         }
     }
 
@@ -283,41 +620,9 @@ public sealed class EventLoop
     /// <summary>Hands on what user code threw that nobody else can be told of.</summary>
     internal void Report(Exception exception) => _group.OnUnhandledException(this, exception);
 
-    private void RunWork(List<WorkItem> work)
-    {
-        foreach (var item in work)
-        {
-            try
-            {
-                item.Callback(item.State);
-            }
-            catch (Exception exception)
-            {
-                Report(exception);
-            }
-        }
-
-        work.Clear();
-    }
-
-    private void RunTimers()
-    {
-        var now = Stopwatch.GetTimestamp();
-        while (_timers.TakeDue(now) is { } timer)
-        {
-            try
-            {
-                timer.Fire();
-            }
-            catch (Exception exception)
-            {
-                Report(exception);
-            }
-        }
-    }
-
     private void End()
     {
+        _ending = true;
         try
         {
             _work.BeginEnd();
@@ -331,7 +636,7 @@ public sealed class EventLoop
                     Stop(target);
                 }
 
-                RunWork(_work.Take());
+                RunLastWork();
             }
             while (_registrations.Count > 0 || !_work.TryClose());
         }
@@ -341,4 +646,32 @@ public sealed class EventLoop
             _ended.SetResult();
         }
     }
+
+    /// <summary>Makes posted calls while the loop ends, and keeps its thread.</summary>
+    private void RunLastWork()
+    {
+        if (_nextTaken == _taken.Count)
+        {
+            TakeWork();
+        }
+
+        while (_nextTaken < _taken.Count)
+        {
+            var item = _taken[_nextTaken++];
+            Run(item.Callback, item.State);
+        }
+    }
+}
+
+/// <summary>What <see cref="EventLoop.Enter"/> says.</summary>
+internal enum LoopEntry : byte
+{
+    /// <summary>The caller is not on the loop, or not any more.</summary>
+    Refused,
+
+    /// <summary>It has the turn, and keeps it.</summary>
+    Held,
+
+    /// <summary>It has the turn, having come back from a call, with which it goes on at <see cref="EventLoop.Leave"/>.</summary>
+    Entered,
 }

@@ -18,12 +18,15 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <item><term>evio.loop.accept.failures</term><description>{failure}: accept(2) refused by the system, for want of descriptors or memory for example</description></item>
     /// <item><term>evio.loop.io</term><description>By: received and sent; the attribute <c>network.io.direction</c> is <c>receive</c> or <c>transmit</c></description></item>
     /// <item><term>evio.loop.wakeups</term><description>{wakeup}: system calls that woke the loop out of its wait for other threads' calls</description></item>
+    /// <item><term>evio.loop.takeovers</term><description>{takeover}: threads that lost the loop because a call did not return (<see cref="LoopScheduling.Adaptive"/>)</description></item>
     /// <item><term>evio.loop.busy.time</term><description>s: outside of the wait for events, counted at the end of each pass</description></item>
     /// </list>
     /// </remarks>
     public const string MeterName = "Evio.Transport";
 
     private readonly EventLoop[] _loops;
+    private readonly LoopThreads _threads;
+    private readonly LoopMonitor? _monitor;
     private readonly LoopMetrics _metrics;
     private readonly LoopBalancer _balancer;
     private readonly Action<EventLoop, Exception>? _onUnhandledException;
@@ -62,6 +65,16 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             throw new ArgumentException($"{nameof(options.Poller)} is {options.Poller}, which is not defined.", nameof(options));
         }
 
+        if (!Enum.IsDefined(options.Scheduling))
+        {
+            throw new ArgumentException($"{nameof(options.Scheduling)} is {options.Scheduling}, which is not defined.", nameof(options));
+        }
+
+        if (options.MaxLateThreads < 1)
+        {
+            throw new ArgumentException($"{nameof(options.MaxLateThreads)} is {options.MaxLateThreads}; it must be at least 1.", nameof(options));
+        }
+
         if (!managed && !IsSupported)
         {
             throw new PlatformNotSupportedException("Event loops need epoll or kqueue: a 64-bit process on Linux, macOS or FreeBSD.");
@@ -76,19 +89,23 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         };
 
         _loops = new EventLoop[count];
+        _threads = new LoopThreads(options);
         _metrics = new LoopMetrics(options.MeterFactory, _loops);
         _stopped = new Lazy<Task>(StopAsync);
         try
         {
             for (var i = 0; i < count; i++)
             {
-                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create(options.Poller));
+                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create(options.Poller), _threads);
             }
 
+            _monitor = CreateMonitor(options);
             foreach (var loop in _loops)
             {
                 loop.Start();
             }
+
+            _monitor?.Start();
         }
         catch
         {
@@ -226,9 +243,35 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         _stopped.Value.GetAwaiter().GetResult();
     }
 
+    private LoopMonitor? CreateMonitor(EventLoopGroupOptions options)
+    {
+        if (options.Scheduling == LoopScheduling.Inline)
+        {
+            return null;
+        }
+
+        if (options.Scheduling == LoopScheduling.ThreadPool)
+        {
+            foreach (var loop in _loops)
+            {
+                loop.Dispatcher = new PoolDispatcher(loop);
+            }
+        }
+
+        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), $"{options.ThreadName} monitor");
+        foreach (var loop in _loops)
+        {
+            loop.Monitor = monitor;
+        }
+
+        return monitor;
+    }
+
     private async Task StopAsync()
     {
         await Task.WhenAll(_loops.Where(static loop => loop is not null).Select(static loop => loop.StopAsync())).ConfigureAwait(false);
+        _monitor?.Stop();
+        _threads.Close();
         _metrics.Dispose();
     }
 

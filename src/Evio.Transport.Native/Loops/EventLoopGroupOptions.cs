@@ -16,6 +16,24 @@ public sealed class EventLoopGroupOptions
     /// <remarks>Defaults to <see cref="LoadBalance.Random"/>.</remarks>
     public LoadBalance LoadBalance { get; set; } = LoadBalance.Random;
 
+    /// <summary>Where the loops run code that may block.</summary>
+    /// <remarks>Defaults to <see cref="LoopScheduling.Inline"/>.</remarks>
+    public LoopScheduling Scheduling { get; set; } = LoopScheduling.Inline;
+
+    /// <summary>How many threads may be late with <see cref="LoopScheduling.Adaptive"/>: in calls that did not return in time and cost them their loop.</summary>
+    /// <remarks>
+    /// At least 1; defaults to 64. When so many are, the loops run no further calls themselves but leave them to the thread pool, which gives threads to them as
+    /// fast as it does to anything else that blocks, until half of the late threads are back. There are never more threads than this number and twice that of
+    /// the loops together.
+    /// </remarks>
+    public int MaxLateThreads { get; set; } = 64;
+
+    /// <summary>Called when <see cref="MaxLateThreads"/> is reached, with that number. On any thread; it must not block or throw.</summary>
+    public Action<int>? OnThreadsExhausted { get; set; }
+
+    /// <summary>Called when the loops run calls themselves again, after <see cref="OnThreadsExhausted"/>. On any thread; it must not block or throw.</summary>
+    public Action? OnThreadsRecovered { get; set; }
+
     /// <summary>What the loops learn from which descriptors are ready.</summary>
     /// <remarks>Defaults to <see cref="PollerKind.Auto"/>.</remarks>
     public PollerKind Poller { get; set; } = PollerKind.Auto;

@@ -26,6 +26,7 @@ internal sealed class LoopMetrics : IDisposable
         AcceptFailures = _meter.CreateCounter<long>("evio.loop.accept.failures", "{failure}", "Accepts that the system refused.");
         IO = _meter.CreateCounter<long>("evio.loop.io", "By", "Bytes received and sent.");
         WakeUps = _meter.CreateCounter<long>("evio.loop.wakeups", "{wakeup}", "System calls that woke the loop for other threads' calls.");
+        TakeOvers = _meter.CreateCounter<long>("evio.loop.takeovers", "{takeover}", "Threads that lost the loop because a call did not return.");
         BusyTime = _meter.CreateCounter<double>("evio.loop.busy.time", "s", "Time outside of the wait for events.");
     }
 
@@ -36,6 +37,8 @@ internal sealed class LoopMetrics : IDisposable
     internal Counter<long> IO { get; }
 
     internal Counter<long> WakeUps { get; }
+
+    internal Counter<long> TakeOvers { get; }
 
     internal Counter<double> BusyTime { get; }
 
@@ -74,6 +77,8 @@ internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object
     internal void AcceptFailed() => Count(metrics.AcceptFailures);
 
     internal void Woken() => Count(metrics.WakeUps);
+
+    internal void TakenOver() => Count(metrics.TakeOvers);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Received(nint count)

@@ -1,27 +1,37 @@
+using System.Diagnostics;
+
 namespace Evio.Transport.Native;
 
 /// <summary>A call that a loop makes once, at or after a moment; made by <see cref="EventLoop.Schedule"/>.</summary>
 public sealed class LoopTimer
 {
-    private Action<object?>? _callback;
     private readonly object? _state;
+    private Action<object?>? _callback;
 
-    internal LoopTimer(Action<object?> callback, object? state)
+    internal LoopTimer(TimeSpan delay, Action<object?> callback, object? state, bool mayBlock)
     {
         _callback = callback;
         _state = state;
+        MayBlock = mayBlock;
+        var ticks = delay.TotalSeconds * Stopwatch.Frequency;
+        var now = Stopwatch.GetTimestamp();
+        Due = ticks >= long.MaxValue - now ? long.MaxValue : now + (long)Math.Ceiling(ticks);
     }
 
-    /// <summary>Whether the call is still to come.</summary>
-    public bool IsPending => _callback is not null;
+    /// <summary>Whether the call is still to come. From any thread.</summary>
+    public bool IsPending => Volatile.Read(ref _callback) is not null;
 
-    /// <summary>Calls the timer off. To be used on the timer's loop; without effect when the call was made or called off before.</summary>
-    public void Cancel() => _callback = null;
+    /// <summary>The moment, as a time stamp.</summary>
+    internal long Due { get; }
 
-    internal void Fire()
-    {
-        var callback = _callback;
-        _callback = null;
-        callback?.Invoke(_state);
-    }
+    /// <summary>Whether the call is the user's, who may lose the loop in it.</summary>
+    internal bool MayBlock { get; }
+
+    /// <summary>
+    /// Calls the timer off. From any thread, but only on the timer's loop it is certain that the call does not begin at this moment; without effect when it was made
+    /// or called off before.
+    /// </summary>
+    public void Cancel() => Volatile.Write(ref _callback, null);
+
+    internal void Fire() => Interlocked.Exchange(ref _callback, null)?.Invoke(_state);
 }

@@ -8,15 +8,7 @@ internal sealed class TimerQueue
     private readonly PriorityQueue<LoopTimer, (long Due, long Order)> _timers = new();
     private long _order;
 
-    internal LoopTimer Add(TimeSpan delay, Action<object?> callback, object? state)
-    {
-        var timer = new LoopTimer(callback, state);
-        var ticks = delay.TotalSeconds * Stopwatch.Frequency;
-        var now = Stopwatch.GetTimestamp();
-        var due = ticks >= long.MaxValue - now ? long.MaxValue : now + (long)Math.Ceiling(ticks);
-        _timers.Enqueue(timer, (due, _order++));
-        return timer;
-    }
+    internal void Add(LoopTimer timer) => _timers.Enqueue(timer, (timer.Due, _order++));
 
     /// <summary>How long the loop may block, in milliseconds as <see cref="Polling.Poller.Wait"/> takes them.</summary>
     internal int MillisecondsToNext()

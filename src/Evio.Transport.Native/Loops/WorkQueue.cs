@@ -1,7 +1,10 @@
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>A call to be made on a loop.</summary>
-internal readonly record struct WorkItem(Action<object?> Callback, object? State);
+/// <param name="Callback">The call.</param>
+/// <param name="State">Its argument.</param>
+/// <param name="MayBlock">Whether it is the user's, who may lose the loop in it.</param>
+internal readonly record struct WorkItem(Action<object?> Callback, object? State, bool MayBlock = false);
 
 /// <summary>
 /// What other threads want done on a loop, and whether that loop has to be woken for it.

@@ -15,5 +15,5 @@ internal readonly struct LoopTurn(EventLoop loop) : ICriticalNotifyCompletion
 
     public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
-    public void UnsafeOnCompleted(Action continuation) => loop.TryPost(static continuation => ((Action)continuation!)(), continuation);
+    public void UnsafeOnCompleted(Action continuation) => loop.TryPostInternal(static continuation => ((Action)continuation!)(), continuation);
 }

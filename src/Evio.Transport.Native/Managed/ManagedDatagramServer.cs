@@ -51,12 +51,12 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
         return Task.FromResult<IServerListener>(new ManagedDatagramServer(server, socket, index));
     }
 
-    public void Resume() => Loop.TryPost(static server => _ = ((ManagedDatagramServer)server!).ReceiveAsync(), this);
+    public void Resume() => Loop.TryPostInternal(static server => _ = ((ManagedDatagramServer)server!).ReceiveAsync(), this);
 
     public Task CloseAsync()
     {
         var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var posted = Loop.TryPost(
+        var posted = Loop.TryPostInternal(
             _ =>
             {
                 Close();

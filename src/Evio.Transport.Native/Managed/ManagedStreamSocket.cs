@@ -229,9 +229,11 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        if (Loop.IsCurrent)
+        var entry = Loop.Enter();
+        if (entry != LoopEntry.Refused)
         {
             CloseOnLoop();
+            Loop.Leave(entry);
         }
         else if (!Loop.TryPostOwn(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
         {
@@ -344,7 +346,7 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
         if (Interlocked.Or(ref _events, (int)events) == 0)
         {
             // A loop that has ended has closed its connections.
-            _ = Loop.TryPost(static socket => ((ManagedStreamSocket)socket!).Raise(), this);
+            _ = Loop.TryPostInternal(static socket => ((ManagedStreamSocket)socket!).Raise(), this);
         }
     }
 

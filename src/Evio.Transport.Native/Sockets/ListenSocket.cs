@@ -17,6 +17,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private ulong _token;
     private bool _watched;
     private bool _paused = startPaused;
+    private bool _closing;
     private bool _closed;
     private bool _failing;
     private LoopTimer? _backOff;
@@ -26,7 +27,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     internal Task StartAsync()
     {
         var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var posted = loop.TryPost(
+        var posted = loop.TryPostInternal(
             state =>
             {
                 try
@@ -78,23 +79,35 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
         try
         {
-            // While the descriptor still listens, so that it is not a successor's file.
-            listener.RemoveSocketFile();
+            if (!_closing)
+            {
+                // While the descriptor still listens, so that it is not a successor's file.
+                _closing = true;
+                listener.RemoveSocketFile();
+            }
 
             // The backlog's connections are established from their clients' point of view; closing would reset them.
             Accept(MaxAcceptsAtClose);
         }
         finally
         {
-            _backOff?.Cancel();
-            if (_watched)
+            if (loop.IsCurrent)
             {
-                _watched = false;
-                loop.Unwatch(descriptor);
-            }
+                _backOff?.Cancel();
+                if (_watched)
+                {
+                    _watched = false;
+                    loop.Unwatch(descriptor);
+                }
 
-            loop.Forget(_token);
-            End();
+                loop.Forget(_token);
+                End();
+            }
+            else
+            {
+                // Lost to another thread on the way, which comes to the end of it; or it is ending, and does so by itself.
+                _ = loop.TryPostOwn(static socket => ((ListenSocket)socket!).Close(), this);
+            }
         }
     }
 
@@ -139,6 +152,12 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             {
                 loop.Meter.Accepted();
                 listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Platform.SizeOfSockAddrStorage)));
+                if (!loop.IsCurrent)
+                {
+                    // Lost to another thread while the listener's user was told of the connection. Those that still wait are reported there again.
+                    return;
+                }
+
                 continue;
             }
 
@@ -169,7 +188,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         // When it closes nobody will try again.
         if (_backOff is null && limit != MaxAcceptsAtClose)
         {
-            _backOff = loop.Schedule(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
+            _backOff = loop.ScheduleInternal(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
             Update();
         }
 
@@ -194,6 +213,12 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     {
         _backOff = null;
         Update();
+        if (_watched)
+        {
+            // Not only when the next connection comes: accept4 wants a descriptor before it looks whether any connection waits, so that the backlog may have
+            // been empty when it failed, and no event would tell that it works again.
+            Accept(MaxAcceptsPerEvent);
+        }
     }
 
     private void Update()

@@ -39,7 +39,7 @@ internal sealed class StreamConnector : IPollTarget
         EventLoop loop, EndPoint endPoint, bool noDelay, Action<StreamSocket> onConnected, CancellationToken cancellationToken)
     {
         var connector = new StreamConnector(loop, endPoint, noDelay, onConnected);
-        if (!loop.TryPost(static connector => ((StreamConnector)connector!).Begin(), connector))
+        if (!loop.TryPostInternal(static connector => ((StreamConnector)connector!).Begin(), connector))
         {
             loop.ConnectionRemoved();
             throw LoopEnded();
@@ -51,7 +51,7 @@ internal sealed class StreamConnector : IPollTarget
                 var connector = (StreamConnector)state!;
 
                 // A loop that has ended has ended the attempt.
-                _ = connector._loop.TryPost(_ => connector.Fail(new OperationCanceledException(token)), null);
+                _ = connector._loop.TryPostInternal(_ => connector.Fail(new OperationCanceledException(token)), null);
             },
             connector);
         await connector._completion.Task.ConfigureAwait(false);
@@ -102,7 +102,7 @@ internal sealed class StreamConnector : IPollTarget
 
                 break;
             case Errno.EAGAIN when _endPoint is UnixDomainSocketEndPoint:
-                _retry = _loop.Schedule(BacklogRetry, static connector => ((StreamConnector)connector!).Attempt(), this);
+                _retry = _loop.ScheduleInternal(BacklogRetry, static connector => ((StreamConnector)connector!).Attempt(), this);
                 break;
             default:
                 Fail(ConnectException(errno));

@@ -102,20 +102,28 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     public void Start(IStreamHandler handler)
     {
         ArgumentNullException.ThrowIfNull(handler);
-        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _leases) < 0)
+        var entry = Loop.Enter();
+        try
         {
-            throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
-        }
+            if (entry == LoopEntry.Refused || _handler is not null || Volatile.Read(ref _leases) < 0)
+            {
+                throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
+            }
 
-        _handler = handler;
-        _token = Loop.Register(this);
-        var errno = Loop.WatchStream(_token, _descriptor);
-        if (errno != 0)
+            _handler = handler;
+            _token = Loop.Register(this);
+            var errno = Loop.WatchStream(_token, _descriptor);
+            if (errno != 0)
+            {
+                Loop.Forget(_token);
+                _token = Polling.Poller.WakeToken;
+                _handler = null;
+                throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
+            }
+        }
+        finally
         {
-            Loop.Forget(_token);
-            _token = Polling.Poller.WakeToken;
-            _handler = null;
-            throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
+            Loop.Leave(entry);
         }
     }
 
@@ -357,9 +365,11 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        if (Loop.IsCurrent)
+        var entry = Loop.Enter();
+        if (entry != LoopEntry.Refused)
         {
             Retire();
+            Loop.Leave(entry);
         }
         else if (!Loop.TryPostOwn(static socket => ((StreamSocket)socket!).Retire(), this))
         {
@@ -374,11 +384,24 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
     public Socket Detach()
     {
-        if (!Loop.IsCurrent)
+        var entry = Loop.Enter();
+        if (entry == LoopEntry.Refused)
         {
             throw new InvalidOperationException("A socket is detached on its loop.");
         }
 
+        try
+        {
+            return DetachOnLoop();
+        }
+        finally
+        {
+            Loop.Leave(entry);
+        }
+    }
+
+    private Socket DetachOnLoop()
+    {
         // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
         int leases;
         do

@@ -31,7 +31,7 @@ namespace Evio.Transport.Pipes;
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
 /// </remarks>
-internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult>, IThreadPoolWorkItem
+internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult>, ILoopCall
 {
     /// <summary>Less room than this at the end of a block is left unused, and a receive begins a new one.</summary>
     private const int MinReceive = 2048;
@@ -384,7 +384,12 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
     }
 
-    void IThreadPoolWorkItem.Execute() => _connection.DeliverInput();
+    void ILoopCall.Run() => _connection.DeliverInput();
+
+    // Nobody notices if this takes long: no output is deferred.
+    void IThreadPoolWorkItem.Execute() => CompleteRead();
+
+    void ILoopCall.OnOverdue() => _connection.OnDeliveryOverdue();
 
     /// <summary>Receives for nobody in particular, until the end, so that it is noticed while the user is busy elsewhere. By the owner.</summary>
     internal void ReadAhead()

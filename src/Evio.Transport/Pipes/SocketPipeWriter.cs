@@ -28,7 +28,7 @@ namespace Evio.Transport.Pipes;
 /// or when the delivery returns, whichever comes first.
 /// </para>
 /// </remarks>
-internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
+internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, ILoopCall
 {
     /// <summary>How many bytes may wait for company, unless the write buffer is smaller.</summary>
     private const int DeferLimit = 32 * 1024;
@@ -301,7 +301,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         FinishIfDrained();
         if (wake)
         {
-            _connection.Schedule(this);
+            _connection.Socket.Loop.Invoke(this);
         }
     }
 
@@ -344,6 +344,13 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         {
             _wait.SetResult(_result);
         }
+    }
+
+    void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
+
+    void ILoopCall.OnOverdue()
+    {
+        // A flush that goes on is no delivery of input: nothing that it writes is deferred.
     }
 
     // ---- Flushing: on the writing thread, under the gate ----

@@ -166,7 +166,7 @@ public sealed class EvioTests
             },
         };
 
-        await site.ServeAsync(events).Within();
+        await site.ServeAsync(events, LoopScheduling.Inline).Within();
 
         Assert.InRange(passes, 5, 10);
 
@@ -313,29 +313,25 @@ public sealed class EvioTests
     {
         await using var site = new Site(scheme);
         byte[]? copy = null;
+        var address = nint.Zero;
         var called = new Counter();
-        EvioServer? serving = null;
         var events = new Events
         {
-            Serving = server =>
+            Data = (_, input) =>
             {
-                serving = server;
-                return EvioAction.None;
-            },
-            Data = (connection, input) =>
-            {
-                var buffer = serving!.LoopOf(connection.Loop).InputBuffer;
+                // The loops' buffers are pinned.
+                var here = AddressOf(input);
                 if (copy is null)
                 {
                     copy = input.ToArray();
+                    address = here;
                 }
                 else
                 {
                     Assert.Equal("first."u8, copy);
-                    Assert.Equal("second"u8, buffer.AsSpan(0, copy.Length));
+                    Assert.Equal(address, here);
                 }
 
-                Assert.True(input.Overlaps(buffer));
                 called.Add();
                 return EvioAction.None;
             },
@@ -353,6 +349,14 @@ public sealed class EvioTests
         await client.WriteAsync("second");
         await called.ReachesAsync(2);
         await site.Server!.StopAsync().Within();
+
+        static unsafe nint AddressOf(ReadOnlySpan<byte> span)
+        {
+            fixed (byte* start = span)
+            {
+                return (nint)start;
+            }
+        }
     }
 
     [Theory]

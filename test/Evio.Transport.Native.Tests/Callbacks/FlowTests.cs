@@ -442,7 +442,7 @@ public sealed class FlowTests
 
                 return EvioAction.None;
             },
-        });
+        }, LoopScheduling.Inline);
         using var first = await site.ConnectAsync();
         using var second = await site.ConnectAsync();
         await opened.ReachesAsync(2);

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -43,10 +44,14 @@ internal sealed class Site : IAsyncDisposable
 
     internal EvioServer? Server { get; private set; }
 
-    internal async Task<EvioServer> StartAsync(Events events) => Server = await EvioServer.StartAsync(events, Address).Within();
+    /// <param name="events">What the server does.</param>
+    /// <param name="scheduling">Given by tests of what is not the same in all modes.</param>
+    internal async Task<EvioServer> StartAsync(Events events, LoopScheduling? scheduling = null) =>
+        Server = await EvioServer.StartAsync(TestScheduling.Apply(events, scheduling), Address).Within();
 
     /// <summary>Serves until a callback ends it, on a thread that may block.</summary>
-    internal Task ServeAsync(Events events) => Task.Run(() => EvioServer.Serve(events, Address));
+    internal Task ServeAsync(Events events, LoopScheduling? scheduling = null) =>
+        Task.Run(() => EvioServer.Serve(TestScheduling.Apply(events, scheduling), Address));
 
     internal Task<Client> ConnectAsync() => ConnectAsync(Server!);
 

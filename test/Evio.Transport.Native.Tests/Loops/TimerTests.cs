@@ -166,8 +166,27 @@ public sealed class TimerTests : IAsyncLifetime
     }
 
     [Fact]
-    public void A_timer_cannot_be_made_off_the_loop() =>
-        Assert.Throws<InvalidOperationException>(() => Loop.Schedule(TimeSpan.Zero, static _ => { }, null));
+    public async Task A_timer_that_is_made_off_the_loop_fires_on_it()
+    {
+        var fired = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        Loop.Schedule(TimeSpan.FromMilliseconds(1), _ => fired.SetResult(Loop.IsCurrent), null);
+
+        Assert.True(await fired.Task.Within());
+    }
+
+    [Fact]
+    public async Task A_timer_that_is_made_off_the_loop_and_called_off_does_not_fire()
+    {
+        var fired = false;
+        using (_group.KeepBusy())
+        {
+            Loop.Schedule(TimeSpan.Zero, _ => fired = true, null).Cancel();
+        }
+
+        Assert.Equal([1], await FireAsync(1));
+        Assert.False(fired);
+    }
 
     [Fact]
     public void A_delay_cannot_be_negative() =>

@@ -175,7 +175,7 @@ public sealed class WorkQueueTests
                 }
 
                 var taken = _queue.Take();
-                foreach (var (_, state) in taken)
+                foreach (var (_, state, _) in taken)
                 {
                     var (producer, number) = ((int, int))state!;
                     Assert.Equal(next[producer]++, number);

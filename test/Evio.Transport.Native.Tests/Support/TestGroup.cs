@@ -10,13 +10,14 @@ internal sealed class TestGroup : IAsyncDisposable
 
     private readonly ConcurrentQueue<Exception> _unhandled = new();
 
-    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName, PollerKind poller = PollerKind.Auto) =>
+    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName, PollerKind poller = PollerKind.Auto, LoopScheduling? scheduling = null) =>
         Group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = loops,
             LoadBalance = loadBalance,
             ThreadName = threadName,
             Poller = poller,
+            Scheduling = scheduling ?? TestScheduling.Value,
             OnUnhandledException = (_, exception) => _unhandled.Enqueue(exception),
         });
 

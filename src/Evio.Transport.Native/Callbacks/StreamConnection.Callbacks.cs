@@ -1,0 +1,265 @@
+namespace Evio.Transport.Native.Callbacks;
+
+/// <summary>How a connection's callbacks are made, and what happens when one does not come back.</summary>
+/// <remarks>
+/// In an adaptive server a callback may cost its thread the loop. The connection is then the <i>late</i> callback's: its thread alone writes to the output, and
+/// the loop only takes note of what else happens to the connection (<see cref="AfterCallback"/>). When the callback has returned, the rest of the turn is posted to
+/// the loop, which goes on with the connection there.
+/// </remarks>
+internal sealed partial class StreamConnection
+{
+    // How many callbacks about this connection are being made, one inside the other, and on which thread.
+    private int _callbacks;
+    private int _callbackThread;
+
+    // What waits for a late callback to return; the loop's.
+    private List<Action<StreamConnection>>? _afterCallback;
+
+    /// <summary>Whether the caller is in a callback about this connection.</summary>
+    private bool IsInCallback => _callbacks > 0 && Volatile.Read(ref _callbackThread) == Environment.CurrentManagedThreadId;
+
+    /// <summary>Whether a callback has lost the loop and not come back. On the loop.</summary>
+    private bool IsLate => _callbacks > 0 && Volatile.Read(ref _callbackThread) != Environment.CurrentManagedThreadId;
+
+    /// <summary>Whether the caller may write output.</summary>
+    internal bool MayBeWritten => IsInCallback || (!Loop.IsAdaptive && Loop.IsCurrent);
+
+    /// <summary>Has something done on the loop when the late callback has returned.</summary>
+    private void AfterCallback(Action<StreamConnection> action) => (_afterCallback ??= []).Add(action);
+
+    private void BeginCallback()
+    {
+        _callbacks++;
+        Volatile.Write(ref _callbackThread, Environment.CurrentManagedThreadId);
+    }
+
+    /// <summary>Calls <see cref="Events.Data"/>.</summary>
+    /// <param name="input">The input.</param>
+    /// <param name="buffer">Where it is, if it is in one of the loop's buffers, which is given back.</param>
+    /// <returns>False when the rest of the turn is left to the loop: the callback is made elsewhere, or the loop is another thread's.</returns>
+    private bool TryCallData(ReadOnlySpan<byte> input, byte[]? buffer)
+    {
+        if (_owner.Events.Data is not { } data)
+        {
+            GiveBack(buffer);
+            return true;
+        }
+
+        if (Loop.IsExhausted)
+        {
+            CallDataOnPool(data, input.ToArray());
+            GiveBack(buffer);
+            return false;
+        }
+
+        BeginCallback();
+        var mayBeLate = Loop.TryBeginCall();
+        var action = EvioAction.None;
+        Exception? error = null;
+        try
+        {
+            action = data(this, input);
+        }
+        catch (Exception exception)
+        {
+            error = exception;
+        }
+
+        if (mayBeLate && !Loop.TryReturnFromCall())
+        {
+            PostReturnFromData(action, error, buffer);
+            return false;
+        }
+
+        GiveBack(buffer);
+        EndCallback(action, error);
+        return true;
+    }
+
+    private void GiveBack(byte[]? buffer)
+    {
+        if (buffer is not null)
+        {
+            _owner.ReturnInputBuffer(buffer);
+        }
+    }
+
+    // Of their own, so that only the calls that need a closure pay for it.
+    private void CallDataOnPool(DataCallback data, byte[] input) => CallOnPool(() => data(this, input), static connection => connection.GoOn(null));
+
+    private void PostReturnFromData(EvioAction action, Exception? error, byte[]? buffer) =>
+        PostReturn(action, error, connection => connection.GoOn(buffer));
+
+    /// <summary>What follows <see cref="Events.Data"/> on the loop when that has returned elsewhere.</summary>
+    private void GoOn(byte[]? buffer)
+    {
+        GiveBack(buffer);
+        EndTurn();
+        Read();
+    }
+
+    /// <summary>Calls <see cref="Events.Opened"/>.</summary>
+    /// <returns>False when <see cref="Start"/> is left to the loop: the callback is made elsewhere, or the loop is another thread's.</returns>
+    private bool TryCallOpened()
+    {
+        var opened = _owner.Events.Opened!;
+        if (Loop.IsExhausted)
+        {
+            CallOpenedOnPool(opened);
+            return false;
+        }
+
+        BeginCallback();
+        var mayBeLate = Loop.TryBeginCall();
+        var action = EvioAction.None;
+        Exception? error = null;
+        try
+        {
+            action = opened(this, ref _options);
+        }
+        catch (Exception exception)
+        {
+            error = exception;
+        }
+
+        if (mayBeLate && !Loop.TryReturnFromCall())
+        {
+            PostReturn(action, error, static connection => connection.Start());
+            return false;
+        }
+
+        EndCallback(action, error);
+        return true;
+    }
+
+    private void CallOpenedOnPool(OpenedCallback opened) =>
+        CallOnPool(() => opened(this, ref _options), static connection => connection.Start());
+
+    /// <summary>Makes a callback on the thread pool, because the loop must not risk its thread.</summary>
+    private void CallOnPool(Func<EvioAction> callback, Action<StreamConnection> rest)
+    {
+        _callbacks++;
+
+        // Nobody's, until it begins.
+        Volatile.Write(ref _callbackThread, 0);
+        ThreadPool.UnsafeQueueUserWorkItem(
+            static state =>
+            {
+                var (connection, callback, rest) = state;
+                Volatile.Write(ref connection._callbackThread, Environment.CurrentManagedThreadId);
+                var action = EvioAction.None;
+                Exception? error = null;
+                try
+                {
+                    action = callback();
+                }
+                catch (Exception exception)
+                {
+                    error = exception;
+                }
+
+                connection.PostReturn(action, error, rest);
+            },
+            (this, callback, rest),
+            preferLocal: false);
+    }
+
+    /// <summary>A late callback has returned: the loop goes on with the connection.</summary>
+    private void PostReturn(EvioAction action, Exception? error, Action<StreamConnection> rest)
+    {
+        // Nobody's, so that this thread is not taken for one inside of it.
+        Volatile.Write(ref _callbackThread, 0);
+
+        // A loop that has ended has closed its connections, and the server waits for none of them any more.
+        _ = Loop.TryPostOwn(
+            static state =>
+            {
+                var (connection, action, error, rest) = ((StreamConnection, EvioAction, Exception?, Action<StreamConnection>))state!;
+                connection.EndCallback(action, error);
+                var waiting = connection._afterCallback;
+                connection._afterCallback = null;
+                waiting?.ForEach(action => action(connection));
+                rest(connection);
+            },
+            (this, action, error, rest));
+    }
+
+    private void EndCallback(EvioAction action, Exception? error)
+    {
+        _callbacks--;
+        if (error is not null)
+        {
+            Finish(error, reset: true);
+            return;
+        }
+
+        switch (action)
+        {
+            case EvioAction.Detach:
+                Request(State.Detaching);
+                break;
+            case EvioAction.Close:
+                Request(State.Closing);
+                break;
+            case EvioAction.Shutdown:
+                _owner.Server.Handle(action);
+                break;
+        }
+    }
+
+    /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
+    private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
+        where TCallback : class
+    {
+        if (callback is null)
+        {
+            _owner.Remove(this);
+        }
+        else if (Loop.IsExhausted)
+        {
+            CallLastOnPool(callback, error, call);
+        }
+        else
+        {
+            var mayBeLate = Loop.TryBeginCall();
+            CallAndHandle(callback, error, call);
+            if (mayBeLate && !Loop.TryReturnFromCall())
+            {
+                PostRemove();
+            }
+            else
+            {
+                _owner.Remove(this);
+            }
+        }
+    }
+
+    private void CallLastOnPool<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call) =>
+        ThreadPool.UnsafeQueueUserWorkItem(
+            _ =>
+            {
+                CallAndHandle(callback, error, call);
+                PostRemove();
+            },
+            null);
+
+    private void CallAndHandle<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
+    {
+        try
+        {
+            _owner.Server.Handle(call(this, callback, error));
+        }
+        catch (Exception exception)
+        {
+            _owner.Server.Fail(exception);
+        }
+    }
+
+    private void PostRemove() => _ = Loop.TryPostOwn(
+        static state =>
+        {
+            var connection = (StreamConnection)state!;
+            connection._owner.Remove(connection);
+        },
+        this);
+}

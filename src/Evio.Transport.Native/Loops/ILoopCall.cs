@@ -1,0 +1,20 @@
+namespace Evio.Transport.Native;
+
+/// <summary>
+/// Code that may block, to be run by <see cref="EventLoop.Invoke"/>: through <see cref="Run"/>, or, when the thread pool runs it on its own account, through
+/// <see cref="IThreadPoolWorkItem.Execute"/>.
+/// </summary>
+public interface ILoopCall : IThreadPoolWorkItem
+{
+    /// <summary>
+    /// Runs it. Unless the group is <see cref="LoopScheduling.Inline"/>, <see cref="OnOverdue"/> is called if that takes long. So this may keep back until its end
+    /// what should not wait for much longer.
+    /// </summary>
+    void Run();
+
+    /// <summary>
+    /// <see cref="Run"/> takes long: whatever it keeps back should not wait any more. Called by another thread, at most once for each run, and
+    /// possibly just after its end. It must not block.
+    /// </summary>
+    void OnOverdue();
+}

@@ -1,0 +1,109 @@
+using Evio.Transport.Native.Interop;
+
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>A thread that runs a loop; before and after that, in adaptive groups, a spare one.</summary>
+internal sealed class LoopThread
+{
+    [ThreadStatic]
+    private static LoopThread? t_current;
+
+    private readonly LoopThreads _threads;
+    private readonly Thread _thread;
+    private readonly object _signal = new();
+    private EventLoop? _assigned;
+    private bool _dismissed;
+    private int? _processor;
+
+    internal LoopThread(LoopThreads threads, string name)
+    {
+        _threads = threads;
+        _thread = new Thread(Run) { IsBackground = true, Name = name };
+    }
+
+    /// <summary>The calling thread, if it is one.</summary>
+    internal static LoopThread? Current => t_current;
+
+    /// <summary>The loop that it runs, or ran when it went into its call; <see langword="null"/> when it knows that it has lost it.</summary>
+    internal EventLoop? Loop { get; set; }
+
+    /// <summary>Its turn on that loop.</summary>
+    internal long Turn { get; set; }
+
+    /// <summary>Whether it is in a call, and may lose the loop at any moment.</summary>
+    internal bool InCall { get; set; }
+
+    /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
+    internal bool IsLate { get; set; }
+
+    /// <summary>Starts the thread; it waits for a loop.</summary>
+    internal void Start() => _thread.Start();
+
+    internal void Join() => _thread.Join();
+
+    /// <summary>Gives it a loop to run. It holds none.</summary>
+    internal void Assign(EventLoop loop, long turn)
+    {
+        Turn = turn;
+        lock (_signal)
+        {
+            _assigned = loop;
+            Monitor.Pulse(_signal);
+        }
+    }
+
+    /// <summary>Lets it end. It holds no loop.</summary>
+    internal void Dismiss()
+    {
+        lock (_signal)
+        {
+            _dismissed = true;
+            Monitor.Pulse(_signal);
+        }
+    }
+
+    /// <summary>Binds the calling thread, this one, to a processor, unless it is.</summary>
+    internal void BindTo(int processor)
+    {
+        if (_processor != processor)
+        {
+            ThreadAffinity.BindTo(processor);
+            _processor = processor;
+        }
+    }
+
+    private void Run()
+    {
+        t_current = this;
+        while (WaitForLoop() is { } loop)
+        {
+            Loop = loop;
+            loop.Run(this);
+            Loop = null;
+            InCall = false;
+            if (!_threads.TryPark(this))
+            {
+                return;
+            }
+        }
+    }
+
+    private EventLoop? WaitForLoop()
+    {
+        lock (_signal)
+        {
+            while (_assigned is null && !_dismissed)
+            {
+                // Idle for so long, it asks to go: somebody may be giving it a loop at this moment.
+                if (!Monitor.Wait(_signal, _threads.IdleTimeout) && _assigned is null && _threads.TryRemoveParked(this))
+                {
+                    return null;
+                }
+            }
+
+            var loop = _assigned;
+            _assigned = null;
+            return loop;
+        }
+    }
+}

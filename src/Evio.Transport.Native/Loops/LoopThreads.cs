@@ -1,0 +1,172 @@
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>
+/// The threads of a group: one for each loop, and in an adaptive group those that are late (they lost their loop in a call that has not returned) and
+/// the spares, which were late and wait to take over a loop in turn.
+/// </summary>
+/// <remarks>
+/// Their number is bounded. With <c>limit</c> late threads the group is <see cref="IsExhausted"/>, and its loops leave further calls to the thread
+/// pool. Each may be in one call at that moment and lose its thread as well. So there are never more than twice the loops and the limit together.
+/// </remarks>
+internal sealed class LoopThreads(EventLoopGroupOptions options)
+{
+    private readonly Lock _lock = new();
+    private readonly Stack<LoopThread> _parked = new();
+    private readonly HashSet<LoopThread> _running = [];
+    private int _late;
+    private int _made;
+    private bool _closed;
+    private volatile bool _exhausted;
+
+    /// <summary>How long a spare waits for a loop before it ends.</summary>
+    internal TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>Whether so many threads are late that the loops must not risk theirs.</summary>
+    internal bool IsExhausted => _exhausted;
+
+    /// <summary>How many there are: running loops, late and parked. For tests.</summary>
+    internal int Count
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _running.Count + _parked.Count + _late;
+            }
+        }
+    }
+
+    /// <summary>Takes a spare, or makes a thread. It is to be given a loop, or back.</summary>
+    /// <returns>Null when the group is closing.</returns>
+    internal LoopThread? Take()
+    {
+        LoopThread? thread;
+        lock (_lock)
+        {
+            if (_closed)
+            {
+                return null;
+            }
+
+            if (!_parked.TryPop(out thread))
+            {
+                thread = new LoopThread(this, $"{options.ThreadName} {_made}");
+                thread.Start();
+                _made++;
+            }
+
+            _running.Add(thread);
+        }
+
+        return thread;
+    }
+
+    /// <summary>Gives back a thread that has got no loop.</summary>
+    internal void Return(LoopThread thread)
+    {
+        if (!TryPark(thread))
+        {
+            thread.Dismiss();
+        }
+    }
+
+    /// <summary>A thread has lost its loop to another one.</summary>
+    internal void NoteLate(LoopThread late)
+    {
+        lock (_lock)
+        {
+            _running.Remove(late);
+            late.IsLate = true;
+            _late++;
+            if (_exhausted || _late < options.MaxLateThreads)
+            {
+                return;
+            }
+
+            _exhausted = true;
+        }
+
+        options.OnThreadsExhausted?.Invoke(options.MaxLateThreads);
+    }
+
+    /// <summary>Keeps a thread that runs no loop any more for the next take-over.</summary>
+    /// <returns>False when it is to end.</returns>
+    internal bool TryPark(LoopThread thread)
+    {
+        var recovered = false;
+        var park = false;
+        lock (_lock)
+        {
+            _running.Remove(thread);
+            if (thread.IsLate)
+            {
+                thread.IsLate = false;
+                _late--;
+                if (_exhausted && _late <= options.MaxLateThreads / 2)
+                {
+                    _exhausted = false;
+                    recovered = true;
+                }
+            }
+
+            if (!_closed && options.Scheduling == LoopScheduling.Adaptive)
+            {
+                _parked.Push(thread);
+                park = true;
+            }
+            else if (!_closed)
+            {
+                // Whoever closes waits for it.
+                _running.Add(thread);
+            }
+        }
+
+        if (recovered)
+        {
+            options.OnThreadsRecovered?.Invoke();
+        }
+
+        return park;
+    }
+
+    /// <summary>Lets a parked thread end that has waited for long.</summary>
+    /// <returns>False when it is not parked any more: somebody is about to give it a loop.</returns>
+    internal bool TryRemoveParked(LoopThread thread)
+    {
+        lock (_lock)
+        {
+            if (!_parked.Contains(thread))
+            {
+                return false;
+            }
+
+            var others = _parked.Where(other => other != thread).Reverse().ToArray();
+            _parked.Clear();
+            foreach (var other in others)
+            {
+                _parked.Push(other);
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>Ends the threads when no loop runs any more, and waits for all but those that are late, which end when they come back.</summary>
+    internal void Close()
+    {
+        LoopThread[] ending;
+        lock (_lock)
+        {
+            _closed = true;
+            ending = [.. _parked, .. _running];
+            _parked.Clear();
+            _running.Clear();
+        }
+
+        foreach (var thread in ending)
+        {
+            thread.Dismiss();
+            thread.Join();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+using System.Collections.Concurrent;
+
+namespace Evio.Transport.Native.Loops;
+
+/// <summary>Runs on the thread pool what one loop has found to do.</summary>
+/// <remarks>
+/// <para>
+/// A work item of the pool costs more than a small request. So a whole batch, what one pass of the loop brought, is one of them: a worker that takes
+/// one call after the other until none is left.
+/// </para>
+/// <para>
+/// While a worker has not come to the end of what is there, the loop leaves its descriptors alone: each event that it went to fetch would interrupt the worker
+/// on a busy processor, and bring one request where a moment later there are many.
+/// </para>
+/// <para>
+/// Nobody may be stranded behind a call that blocks or computes for long. A worker that the monitor finds in the same call at two looks does not count any more:
+/// another one takes its place, and it ends when it comes back. And while calls wait from one look to the next, workers are added as long as there are fewer
+/// than processors. The pool decides when a worker gets a thread, so with everything blocked this degrades to what the pool does by itself.
+/// </para>
+/// </remarks>
+internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
+{
+    private static readonly TimeSpan LongestWait = TimeSpan.FromMilliseconds(1);
+
+    private readonly ConcurrentQueue<ILoopCall> _ready = new();
+    private readonly Lock _workersLock = new();
+
+    // All that there have been; replaced, under the lock, when one more is needed.
+    private Worker[] _workers = [];
+
+    // How many of them run or are on their way to a thread, those that are overdue not counted.
+    private int _active;
+
+    // Whether the loop waits for the workers to come to the end: 0 or 1.
+    private int _loopWaits;
+
+    // The loop's.
+    private bool _inBatch;
+
+    // The monitor's: whether calls waited at the last look.
+    private bool _waited;
+
+    private EventLoop Loop => loop;
+
+    public bool IsBusy => Volatile.Read(ref _active) > 0 || !_ready.IsEmpty;
+
+    /// <summary>Has a call made. On the loop at the end of its pass, with others; from other threads at once.</summary>
+    internal void Add(ILoopCall call)
+    {
+        if (!loop.IsCurrent)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
+            return;
+        }
+
+        _ready.Enqueue(call);
+        if (!_inBatch)
+        {
+            _inBatch = true;
+
+            // Posted calls come after the pass's events. A loop that is ending takes no more, and has told every connection of it.
+            if (!loop.TryPostInternal(static dispatcher => ((PoolDispatcher)dispatcher!).EndBatch(), this))
+            {
+                EndBatch();
+            }
+        }
+    }
+
+    public bool Look()
+    {
+        var busy = IsBusy;
+        var isAnyQueued = false;
+        foreach (var worker in Volatile.Read(ref _workers))
+        {
+            worker.Look();
+            isAnyQueued |= worker.IsQueued;
+        }
+
+        var wait = !_ready.IsEmpty;
+        if (wait && Interlocked.CompareExchange(ref _active, 1, 0) == 0)
+        {
+            Start();
+        }
+        else if (wait && _waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
+        {
+            Interlocked.Increment(ref _active);
+            Start();
+        }
+
+        _waited = wait;
+        return busy;
+    }
+
+    private void EndBatch()
+    {
+        _inBatch = false;
+        if (Interlocked.CompareExchange(ref _active, 1, 0) == 0)
+        {
+            Start();
+        }
+        else
+        {
+            // They are still busy with an earlier batch. If the last one ends between these lines it has seen the flag, and the call that it posts ends the wait.
+            Interlocked.Exchange(ref _loopWaits, 1);
+            if (!_ready.IsEmpty)
+            {
+                loop.DeferPolling(LongestWait);
+            }
+        }
+
+        loop.Monitor!.Touch();
+    }
+
+    /// <summary>Sends a worker, which is counted already, to the pool.</summary>
+    private void Start()
+    {
+        foreach (var worker in Volatile.Read(ref _workers))
+        {
+            if (worker.TryQueue())
+            {
+                return;
+            }
+        }
+
+        var added = new Worker(this);
+        _ = added.TryQueue();
+        lock (_workersLock)
+        {
+            Volatile.Write(ref _workers, [.. _workers, added]);
+        }
+    }
+
+    private sealed class Worker(PoolDispatcher dispatcher) : IThreadPoolWorkItem
+    {
+        private const int Idle = 0;
+        private const int Queued = 1;
+        private const int Running = 2;
+
+        private int _state;
+        private TurnTaking _turns;
+        private long _turn;
+        private ILoopCall? _call;
+
+        // The monitor's.
+        private long _seen;
+
+        internal bool IsQueued => Volatile.Read(ref _state) == Queued;
+
+        internal bool TryQueue()
+        {
+            if (Interlocked.CompareExchange(ref _state, Queued, Idle) != Idle)
+            {
+                return false;
+            }
+
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+            return true;
+        }
+
+        /// <summary>Makes one call after the other until none is left.</summary>
+        void IThreadPoolWorkItem.Execute()
+        {
+            Volatile.Write(ref _state, Running);
+            do
+            {
+                while (dispatcher._ready.TryDequeue(out var call))
+                {
+                    _call = call;
+                    _turn = _turns.BeginCall(_turn);
+                    call.Run();
+                    var isOverdue = !_turns.TryReturn(_turn);
+                    _call = null;
+                    if (isOverdue)
+                    {
+                        // Another one has its place; its own next turn is the one that the monitor gave away.
+                        _turn++;
+                        Volatile.Write(ref _state, Idle);
+                        return;
+                    }
+                }
+
+                // Whoever adds after this sees that there is one worker less; whoever added before is seen here.
+                Interlocked.Decrement(ref dispatcher._active);
+            }
+            while (!dispatcher._ready.IsEmpty && Interlocked.CompareExchange(ref dispatcher._active, 1, 0) == 0);
+
+            Volatile.Write(ref _state, Idle);
+            if (Interlocked.Exchange(ref dispatcher._loopWaits, 0) != 0)
+            {
+                _ = dispatcher.Loop.TryPostInternal(static _ => { }, null);
+            }
+        }
+
+        /// <summary>Takes its place from it if it is in the same call as at the last look.</summary>
+        internal void Look()
+        {
+            var word = _turns.Observe();
+            if (word == _seen && _turns.TryTakeOver(word, out _))
+            {
+                var call = Volatile.Read(ref _call);
+                Interlocked.Decrement(ref dispatcher._active);
+                call?.OnOverdue();
+            }
+
+            _seen = word;
+        }
+    }
+}
