@@ -313,15 +313,19 @@ public sealed class EventLoop : IMonitored
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
         if (isSame && _threads.Take() is { } thread)
         {
+            // And before it can come back it is counted as late.
+            var late = _thread!;
+            _threads.NoteLate(late);
             if (_turns.TryTakeOver(word, out var turn))
             {
-                _threads.NoteLate(_thread!);
                 _thread = thread;
                 Meter.TakenOver();
                 thread.Assign(this, turn);
+                _threads.NoteTakeOver();
             }
             else
             {
+                _threads.NoteInTime(late);
                 _threads.Return(thread);
             }
         }
@@ -522,12 +526,15 @@ public sealed class EventLoop : IMonitored
             }
         }
 
+        // While the loop waits it holds nobody's objects.
+        _taken.Clear();
+        _nextTaken = 0;
         return true;
     }
 
     private void TakeWork()
     {
-        // The queue fills this list again, after the next one.
+        // It is not empty after a last call that cost its thread the loop. The queue fills this list again, after the next one.
         _taken.Clear();
         _nextTaken = 0;
         _taken = _work.Take();
@@ -660,6 +667,9 @@ public sealed class EventLoop : IMonitored
             var item = _taken[_nextTaken++];
             Run(item.Callback, item.State);
         }
+
+        _taken.Clear();
+        _nextTaken = 0;
     }
 }
 
