@@ -342,6 +342,7 @@ public sealed class LimitTests
 
     private static async Task<Stream> OpenAsync(TransportHost host, Wire wire)
     {
+        // Small, that little is under way; but not smaller than a segment of the loopback: with 32 KiB a transfer took many seconds now and then.
         var stream = new NetworkStream(await host.ConnectAsync(static socket => socket.ReceiveBufferSize = 256 * 1024), ownsSocket: true);
         if (wire is Wire.Plain)
         {

@@ -15,15 +15,10 @@ public sealed class SchedulingTests
     public async Task Requests_behind_a_handler_that_blocks_are_answered(TransportKind kind)
     {
         using var others = new CountdownEvent(Connections - 1);
-        await using var host = await TransportHost.StartAsync(
+        await using var host = await StartWarmableAsync(
             kind,
             context =>
             {
-                if (context.Request.Path == "/warm-up")
-                {
-                    return context.Response.WriteAsync("warm");
-                }
-
                 if (context.Request.Path == "/block")
                 {
                     // It waits for those that may be queued behind it.
@@ -35,10 +30,8 @@ public sealed class SchedulingTests
                 }
 
                 return context.Response.WriteAsync("done");
-            },
-            OneLoop);
+            });
         await using var clients = await Clients.ConnectAsync(host);
-
         await clients.WarmUpAsync();
 
         // The first one blocks, and what comes with it in the same pass of the loop has to get past it. Nothing comes later that could help.
@@ -78,23 +71,17 @@ public sealed class SchedulingTests
     public async Task An_answer_does_not_wait_for_a_handler_behind_it_that_blocks(TransportKind kind)
     {
         using var answered = new ManualResetEventSlim();
-        await using var host = await TransportHost.StartAsync(
+        await using var host = await StartWarmableAsync(
             kind,
             context =>
             {
-                if (context.Request.Path == "/warm-up")
-                {
-                    return context.Response.WriteAsync("warm");
-                }
-
                 if (context.Request.Path == "/block")
                 {
                     Assert.True(answered.Wait(TestTimeouts.Default));
                 }
 
                 return context.Response.WriteAsync(context.Request.Path == "/block" ? "second" : "first");
-            },
-            OneLoop);
+            });
         using var client = await host.ConnectAsync();
         await Clients.WarmUpAsync(client);
 
@@ -110,21 +97,15 @@ public sealed class SchedulingTests
     public async Task A_handler_may_block_on_its_own_request_body(TransportKind kind)
     {
         using var began = new SemaphoreSlim(0);
-        await using var host = await TransportHost.StartAsync(
+        await using var host = await StartWarmableAsync(
             kind,
             context =>
             {
-                if (context.Request.Path == "/warm-up")
-                {
-                    return context.Response.WriteAsync("warm");
-                }
-
                 using var body = new MemoryStream();
                 began.Release();
                 context.Request.Body.CopyToAsync(body).Wait(TestTimeouts.Default);
                 return context.Response.WriteAsync($"{body.Length} bytes");
-            },
-            OneLoop);
+            });
         using var client = await host.ConnectAsync();
         await Clients.WarmUpAsync(client);
 
@@ -194,6 +175,12 @@ public sealed class SchedulingTests
 
         int Count(string name) => host.Logs.OfTransport.Count(entry => entry.EventId.Name == name);
     }
+
+    /// <summary>A host of one loop whose application also answers what warms its connections up.</summary>
+    private static Task<TransportHost> StartWarmableAsync(TransportKind kind, RequestDelegate application) => TransportHost.StartAsync(
+        kind,
+        context => context.Request.Path == "/warm-up" ? context.Response.WriteAsync("warm") : application(context),
+        OneLoop);
 
     private sealed class Clients : List<Socket>, IAsyncDisposable
     {

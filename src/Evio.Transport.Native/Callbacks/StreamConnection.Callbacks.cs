@@ -36,44 +36,71 @@ internal sealed partial class StreamConnection
     /// <summary>Calls <see cref="Events.Data"/>.</summary>
     /// <param name="input">The input.</param>
     /// <param name="buffer">Where it is, if it is in one of the loop's buffers, which is given back.</param>
-    /// <returns>False when the rest of the turn is left to the loop: the callback is made elsewhere, or the loop is another thread's.</returns>
+    /// <returns>As for <see cref="TryCall"/>.</returns>
     private bool TryCallData(ReadOnlySpan<byte> input, byte[]? buffer)
     {
-        if (_owner.Events.Data is not { } data)
+        if (_owner.Events.Data is { } data)
         {
-            GiveBack(buffer);
-            return true;
+            return TryCall(data, input, buffer, static connection =>
+            {
+                connection.EndTurn();
+                connection.Read();
+            });
         }
 
+        GiveBack(buffer);
+        return true;
+    }
+
+    /// <summary>Calls <see cref="Events.Opened"/>, which there is.</summary>
+    /// <returns>As for <see cref="TryCall"/>.</returns>
+    private bool TryCallOpened() => TryCall(
+        static (connection, _) => ((StreamConnection)connection)._owner.Events.Opened!(connection, ref ((StreamConnection)connection)._options),
+        input: default,
+        buffer: null,
+        static connection => connection.Start());
+
+    /// <summary>Makes a callback, in which the loop may be lost.</summary>
+    /// <param name="callback">The callback.</param>
+    /// <param name="input">Its input.</param>
+    /// <param name="buffer">The loop's buffer that the input is in, if any.</param>
+    /// <param name="rest">The rest of the turn.</param>
+    /// <returns>
+    /// Whether the caller goes on. Otherwise the callback is made elsewhere, or the loop is another thread's, and <paramref name="rest"/> follows on the loop.
+    /// </returns>
+    private bool TryCall(DataCallback callback, ReadOnlySpan<byte> input, byte[]? buffer, Action<StreamConnection> rest)
+    {
         if (Loop.IsExhausted)
         {
-            CallDataOnPool(data, input.ToArray());
+            CallOnPool(callback, input.ToArray(), rest);
             GiveBack(buffer);
             return false;
         }
 
         BeginCallback();
         var mayBeLate = Loop.TryBeginCall();
-        var action = EvioAction.None;
-        Exception? error = null;
-        try
-        {
-            action = data(this, input);
-        }
-        catch (Exception exception)
-        {
-            error = exception;
-        }
-
+        var (action, error) = Call(callback, input);
         if (mayBeLate && !Loop.TryReturnFromCall())
         {
-            PostReturnFromData(action, error, buffer);
+            PostReturn(action, error, buffer, rest);
             return false;
         }
 
         GiveBack(buffer);
         EndCallback(action, error);
         return true;
+    }
+
+    private (EvioAction Action, Exception? Error) Call(DataCallback callback, ReadOnlySpan<byte> input)
+    {
+        try
+        {
+            return (callback(this, input), null);
+        }
+        catch (Exception exception)
+        {
+            return (EvioAction.None, exception);
+        }
     }
 
     private void GiveBack(byte[]? buffer)
@@ -84,59 +111,8 @@ internal sealed partial class StreamConnection
         }
     }
 
-    // Of their own, so that only the calls that need a closure pay for it.
-    private void CallDataOnPool(DataCallback data, byte[] input) => CallOnPool(() => data(this, input), static connection => connection.GoOn(null));
-
-    private void PostReturnFromData(EvioAction action, Exception? error, byte[]? buffer) =>
-        PostReturn(action, error, connection => connection.GoOn(buffer));
-
-    /// <summary>What follows <see cref="Events.Data"/> on the loop when that has returned elsewhere.</summary>
-    private void GoOn(byte[]? buffer)
-    {
-        GiveBack(buffer);
-        EndTurn();
-        Read();
-    }
-
-    /// <summary>Calls <see cref="Events.Opened"/>.</summary>
-    /// <returns>False when <see cref="Start"/> is left to the loop: the callback is made elsewhere, or the loop is another thread's.</returns>
-    private bool TryCallOpened()
-    {
-        var opened = _owner.Events.Opened!;
-        if (Loop.IsExhausted)
-        {
-            CallOpenedOnPool(opened);
-            return false;
-        }
-
-        BeginCallback();
-        var mayBeLate = Loop.TryBeginCall();
-        var action = EvioAction.None;
-        Exception? error = null;
-        try
-        {
-            action = opened(this, ref _options);
-        }
-        catch (Exception exception)
-        {
-            error = exception;
-        }
-
-        if (mayBeLate && !Loop.TryReturnFromCall())
-        {
-            PostReturn(action, error, static connection => connection.Start());
-            return false;
-        }
-
-        EndCallback(action, error);
-        return true;
-    }
-
-    private void CallOpenedOnPool(OpenedCallback opened) =>
-        CallOnPool(() => opened(this, ref _options), static connection => connection.Start());
-
     /// <summary>Makes a callback on the thread pool, because the loop must not risk its thread.</summary>
-    private void CallOnPool(Func<EvioAction> callback, Action<StreamConnection> rest)
+    private void CallOnPool(DataCallback callback, byte[] input, Action<StreamConnection> rest)
     {
         _callbacks++;
 
@@ -145,27 +121,17 @@ internal sealed partial class StreamConnection
         ThreadPool.UnsafeQueueUserWorkItem(
             static state =>
             {
-                var (connection, callback, rest) = state;
+                var (connection, callback, input, rest) = state;
                 Volatile.Write(ref connection._callbackThread, Environment.CurrentManagedThreadId);
-                var action = EvioAction.None;
-                Exception? error = null;
-                try
-                {
-                    action = callback();
-                }
-                catch (Exception exception)
-                {
-                    error = exception;
-                }
-
-                connection.PostReturn(action, error, rest);
+                var (action, error) = connection.Call(callback, input);
+                connection.PostReturn(action, error, buffer: null, rest);
             },
-            (this, callback, rest),
+            (this, callback, input, rest),
             preferLocal: false);
     }
 
     /// <summary>A late callback has returned: the loop goes on with the connection.</summary>
-    private void PostReturn(EvioAction action, Exception? error, Action<StreamConnection> rest)
+    private void PostReturn(EvioAction action, Exception? error, byte[]? buffer, Action<StreamConnection> rest)
     {
         // Nobody's, so that this thread is not taken for one inside of it.
         Volatile.Write(ref _callbackThread, 0);
@@ -174,14 +140,15 @@ internal sealed partial class StreamConnection
         _ = Loop.TryPostOwn(
             static state =>
             {
-                var (connection, action, error, rest) = ((StreamConnection, EvioAction, Exception?, Action<StreamConnection>))state!;
+                var (connection, action, error, buffer, rest) = ((StreamConnection, EvioAction, Exception?, byte[]?, Action<StreamConnection>))state!;
+                connection.GiveBack(buffer);
                 connection.EndCallback(action, error);
                 var waiting = connection._afterCallback;
                 connection._afterCallback = null;
                 waiting?.ForEach(action => action(connection));
                 rest(connection);
             },
-            (this, action, error, rest));
+            (this, action, error, buffer, rest));
     }
 
     private void EndCallback(EvioAction action, Exception? error)

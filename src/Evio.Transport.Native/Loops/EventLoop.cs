@@ -180,28 +180,22 @@ public sealed class EventLoop : IMonitored
             case LoopScheduling.ThreadPool:
                 Dispatcher!.Add(call);
                 break;
-            case LoopScheduling.Adaptive:
-                if (LoopThread.Current is { InCall: false } thread && thread.Loop == this && !_ending && !_threads.IsExhausted)
+            case LoopScheduling.Adaptive when !IsExhausted && TryBeginCall(call):
+                try
                 {
-                    _call = call;
-                    BeginCall(thread);
-                    try
-                    {
-                        call.Run();
-                    }
-                    finally
-                    {
-                        if (TryReturn(thread))
-                        {
-                            _call = null;
-                        }
-                    }
+                    call.Run();
                 }
-                else
+                finally
                 {
-                    ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
+                    if (TryReturnFromCall())
+                    {
+                        _call = null;
+                    }
                 }
 
+                break;
+            case LoopScheduling.Adaptive:
+                ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
                 break;
             default:
                 call.Run();
@@ -283,18 +277,22 @@ public sealed class EventLoop : IMonitored
     /// call <see cref="TryReturnFromCall"/>.
     /// </summary>
     /// <returns>False when the code runs without it, and keeps the turn.</returns>
-    internal bool TryBeginCall()
+    internal bool TryBeginCall() => TryBeginCall(null);
+
+    private bool TryBeginCall(ILoopCall? call)
     {
         if (_scheduling != LoopScheduling.Adaptive || LoopThread.Current is not { InCall: false } thread || thread.Loop != this || _ending)
         {
             return false;
         }
 
+        // Before the call begins: from then on the loop can be taken over.
+        _call = call ?? _call;
         BeginCall(thread);
         return true;
     }
 
-    /// <summary>Comes back from the call that <see cref="TryBeginCall"/> went into.</summary>
+    /// <summary>Comes back from the call that <see cref="TryBeginCall()"/> went into.</summary>
     /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
     internal bool TryReturnFromCall() => TryReturn(LoopThread.Current!);
 
@@ -411,7 +409,7 @@ public sealed class EventLoop : IMonitored
             Report(exception);
         }
 
-        End();
+        End(thread);
     }
 
     private void Bind(LoopThread thread)
@@ -563,7 +561,7 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when another thread has taken the loop over.</returns>
     private bool TryRun(LoopThread thread, Action<object?> callback, object? state, bool mayBlock)
     {
-        mayBlock &= _scheduling == LoopScheduling.Adaptive;
+        mayBlock &= _scheduling == LoopScheduling.Adaptive && !_ending;
         if (mayBlock && _threads.IsExhausted)
         {
             ThreadPool.UnsafeQueueUserWorkItem(
@@ -627,7 +625,7 @@ public sealed class EventLoop : IMonitored
     /// <summary>Hands on what user code threw that nobody else can be told of.</summary>
     internal void Report(Exception exception) => _group.OnUnhandledException(this, exception);
 
-    private void End()
+    private void End(LoopThread thread)
     {
         _ending = true;
         try
@@ -643,7 +641,7 @@ public sealed class EventLoop : IMonitored
                     Stop(target);
                 }
 
-                RunLastWork();
+                _ = TryRunWork(thread);
             }
             while (_registrations.Count > 0 || !_work.TryClose());
         }
@@ -652,24 +650,6 @@ public sealed class EventLoop : IMonitored
             _poller.Dispose();
             _ended.SetResult();
         }
-    }
-
-    /// <summary>Makes posted calls while the loop ends, and keeps its thread.</summary>
-    private void RunLastWork()
-    {
-        if (_nextTaken == _taken.Count)
-        {
-            TakeWork();
-        }
-
-        while (_nextTaken < _taken.Count)
-        {
-            var item = _taken[_nextTaken++];
-            Run(item.Callback, item.State);
-        }
-
-        _taken.Clear();
-        _nextTaken = 0;
     }
 }
 

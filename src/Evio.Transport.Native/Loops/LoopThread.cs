@@ -95,7 +95,7 @@ internal sealed class LoopThread
             while (_assigned is null && !_dismissed)
             {
                 // Idle for so long, it asks to go: somebody may be giving it a loop at this moment.
-                if (!Monitor.Wait(_signal, _threads.IdleTimeout) && _assigned is null && _threads.TryRemoveParked(this))
+                if (!Monitor.Wait(_signal, LoopThreads.IdleTimeout) && _assigned is null && _threads.TryRemoveParked(this))
                 {
                     return null;
                 }

@@ -11,7 +11,9 @@ namespace Evio.Transport.Native.Loops;
 internal sealed class LoopThreads(EventLoopGroupOptions options)
 {
     private readonly Lock _lock = new();
-    private readonly Stack<LoopThread> _parked = new();
+
+    // The last one is taken first, so that those that are not needed come to the end of their time.
+    private readonly List<LoopThread> _parked = [];
     private readonly HashSet<LoopThread> _running = [];
     private int _late;
     private int _made;
@@ -19,22 +21,10 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
     private volatile bool _exhausted;
 
     /// <summary>How long a spare waits for a loop before it ends.</summary>
-    internal TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(20);
+    internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);
 
     /// <summary>Whether so many threads are late that the loops must not risk theirs.</summary>
     internal bool IsExhausted => _exhausted;
-
-    /// <summary>How many there are: running loops, late and parked. For tests.</summary>
-    internal int Count
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _running.Count + _parked.Count + _late;
-            }
-        }
-    }
 
     /// <summary>Takes a spare, or makes a thread. It is to be given a loop, or back.</summary>
     /// <returns>Null when the group is closing.</returns>
@@ -48,7 +38,12 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
                 return null;
             }
 
-            if (!_parked.TryPop(out thread))
+            if (_parked.Count > 0)
+            {
+                thread = _parked[^1];
+                _parked.RemoveAt(_parked.Count - 1);
+            }
+            else
             {
                 thread = new LoopThread(this, $"{options.ThreadName} {_made}");
                 thread.Start();
@@ -130,7 +125,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
 
             if (!_closed && options.Scheduling == LoopScheduling.Adaptive)
             {
-                _parked.Push(thread);
+                _parked.Add(thread);
                 park = true;
             }
             else if (!_closed)
@@ -154,19 +149,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
     {
         lock (_lock)
         {
-            if (!_parked.Contains(thread))
-            {
-                return false;
-            }
-
-            var others = _parked.Where(other => other != thread).Reverse().ToArray();
-            _parked.Clear();
-            foreach (var other in others)
-            {
-                _parked.Push(other);
-            }
-
-            return true;
+            return _parked.Remove(thread);
         }
     }
 
