@@ -10,7 +10,7 @@ internal static class FaultVisits
     /// <summary>Goes amid a request's head or body, with FIN or RST.</summary>
     public static async Task AbortRequestAsync(Visit visit)
     {
-        var wire = await visit.ConnectAsync(visit.Server.Http);
+        using var wire = await visit.ConnectAsync(visit.Server.Http);
         var request = visit.Random.Next(2) == 0
             ? HttpVisits.Get("/plaintext")
             : HttpVisits.Post(visit.Random.Next(2) == 0 ? "/upload" : "/echo", visit.Bytes(visit.Size(300_000)), visit.Random);
@@ -23,13 +23,14 @@ internal static class FaultVisits
 
     public static async Task ResetAnswerAsync(Visit visit)
     {
-        var wire = await visit.ConnectAsync(visit.Server.Http);
+        using var wire = await visit.ConnectAsync(visit.Server.Http);
         await wire.SendAsync(HttpVisits.Get($"/large?bytes={visit.Random.Next(1, 20_000_000)}"), visit.Cancellation);
-        await wire.ReadHeadAsync(visit.Cancellation);
+        var (_, length) = await wire.ReadHeadAsync(visit.Cancellation);
         var buffer = new byte[16 * 1024];
-        for (var left = visit.Random.Next(20); left > 0; left--)
+        var got = 0;
+        for (var left = visit.Random.Next(20); left > 0 && got < length; left--)
         {
-            await wire.ReadAsync(buffer, visit.Cancellation);
+            got += await wire.ReadAsync(buffer, visit.Cancellation);
         }
 
         Leave(visit, wire);
@@ -38,7 +39,7 @@ internal static class FaultVisits
     /// <summary>Asks for much, and looks at nothing of it for a while.</summary>
     public static async Task NeverReadAsync(Visit visit)
     {
-        var wire = await visit.ConnectAsync(visit.Random.Next(2) == 0 ? visit.Server.Http : visit.Server.NativeHttp, receiveBuffer: 4096);
+        using var wire = await visit.ConnectAsync(visit.Random.Next(2) == 0 ? visit.Server.Http : visit.Server.NativeHttp, receiveBuffer: 4096);
         var requests = Enumerable.Repeat(HttpVisits.Get("/plaintext"), 1000).SelectMany(static request => request).ToArray();
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(visit.Cancellation);
         patience.CancelAfter(visit.Random.Next(50, 1000));
@@ -157,7 +158,7 @@ internal static class FaultVisits
 
     public static async Task ResetEchoAsync(Visit visit)
     {
-        var wire = await visit.ConnectAsync(visit.Random.Next(2) == 0 ? visit.Server.Raw : visit.Server.Echo);
+        using var wire = await visit.ConnectAsync(visit.Random.Next(2) == 0 ? visit.Server.Raw : visit.Server.Echo);
         var sent = visit.Bytes(visit.Size(50_000));
         await wire.SendInPiecesAsync(sent, visit.Random, visit.Cancellation);
         var part = visit.Random.Next(sent.Length);
