@@ -24,10 +24,12 @@ internal sealed record Report(int Seed, TimeSpan Duration, IReadOnlyList<ServerR
         {
             var (tally, memory) = (server.Tally, server.Memory);
             Line($"{server.Mode}: {(server.IsClean ? "clean" : "FAILED")}");
-            Line($"  {tally.Requests} requests, {tally.Bytes} bytes verified, {tally.Failed} failures, {tally.Faults} faults by clients, {tally.Repeats} datagrams repeated");
+            Line($"  {tally.Requests} requests, {tally.Bytes} bytes verified, {tally.Failed} failures");
+            Line($"  {tally.Faults} faults by clients, {tally.Repeats} datagrams repeated");
             Line($"  after warm-up: {server.Before}");
             Line($"  at the end:    {server.After}");
-            Line($"  memory under load: {memory.Low / 1048576.0:F1} MiB, growth {memory.Growth / 1048576:+0.0;-0.0;0.0} MiB of {memory.Permitted / 1048576:F0} permitted");
+            Line($"  memory under load: {memory.Low / 1048576.0:F1} MiB");
+            Line($"  memory growth: {memory.Growth / 1048576:+0.0;-0.0;0.0} MiB of {memory.Permitted / 1048576:F0} permitted");
             List("leak", server.Leaks);
             List("open", server.Leaks.Count > 0 ? server.After.Sockets : []);
             List("failure", tally.Failures);

@@ -103,9 +103,18 @@ internal sealed partial class SampleServer : IAsyncDisposable
     {
         Dictionary<int, string> names = new()
         {
-            [Http] = "http", [Https] = "https", [H2c] = "h2c", [Raw] = "raw echo", [Echo] = "native echo", [NativeHttp] = "native http", [Redis] = "redis",
+            [Http] = "http",
+            [Https] = "https",
+            [H2c] = "h2c",
+            [Raw] = "raw echo",
+            [Echo] = "native echo",
+            [NativeHttp] = "native http",
+            [Redis] = "redis",
         };
-        string[] states = ["", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING"];
+        string[] states =
+        [
+            "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING",
+        ];
         foreach (var line in File.ReadLines($"/proc/{_process.Id}/net/tcp").Skip(1))
         {
             // sl local_address rem_address st tx_queue:rx_queue ...; an inode of 0 has no descriptor any more.
