@@ -1,3 +1,5 @@
+using System.Net.Sockets;
+
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>How a connection ends: closed in order, closed by an error or for want of time, detached.</summary>
@@ -74,8 +76,17 @@ internal sealed partial class StreamConnection
 
         _state = State.Detached;
         End(null);
-        var socket = _channel.Detach();
-        CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
+        try
+        {
+            var socket = _channel.Detach();
+            CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
+        }
+        catch (SocketException exception)
+        {
+            // It is closed, and nobody else's yet.
+            CallLast(_owner.Events.Closed, exception, static (connection, closed, error) => closed(connection, error));
+        }
+
         _owner.Remove(this);
     }
 
