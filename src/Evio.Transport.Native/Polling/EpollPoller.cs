@@ -82,15 +82,7 @@ internal sealed unsafe class EpollPoller : Poller
     internal override int Wait(int timeoutMilliseconds)
     {
         var count = Libc.epoll_wait(_epoll, _events, MaxEvents, timeoutMilliseconds);
-        if (count >= 0)
-        {
-            return count;
-        }
-
-        var errno = Errno.Last;
-
-        // A signal is no event. Anything else (EBADF, EFAULT, EINVAL) is a defect of this class, and the loop cannot go on.
-        return errno == Errno.EINTR ? 0 : throw Errno.ToException(errno, $"epoll_wait failed (errno {errno}).");
+        return count >= 0 ? WaitSucceeded(count) : WaitFailed(Errno.Last, nameof(Libc.epoll_wait));
     }
 
     internal override (ulong Token, ReadyEvents Events) GetEvent(int index)
@@ -134,6 +126,7 @@ internal sealed unsafe class EpollPoller : Poller
     private void WriteWakeUp()
     {
         ulong one = 1;
+        var failures = 0;
         while (Libc.write(_wakeUp, &one, sizeof(ulong)) < 0)
         {
             var errno = Errno.Last;
@@ -143,7 +136,7 @@ internal sealed unsafe class EpollPoller : Poller
                 ulong counter;
                 _ = Libc.read(_wakeUp, &counter, sizeof(ulong));
             }
-            else if (errno != Errno.EINTR)
+            else if (errno != Errno.EINTR && ++failures == MaxFailures)
             {
                 throw Errno.ToException(errno, $"A loop's wake-up failed (errno {errno}).");
             }
