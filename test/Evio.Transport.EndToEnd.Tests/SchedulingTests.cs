@@ -1,17 +1,20 @@
+using System.Collections.Concurrent;
 using System.Net.Sockets;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport.EndToEnd.Tests;
 
-/// <summary>Handlers that block, on the thread pool, where they may.</summary>
+/// <summary>Handlers that block, where they may.</summary>
 public sealed class SchedulingTests
 {
     private const int Connections = 16;
 
     private static readonly HostSettings OneLoop = new() { Transport = new TransportSettings { LoopCount = 1 } };
 
-    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.Sockets)]
+    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.EvioAdaptive), InlineData(TransportKind.Sockets)]
     public async Task Requests_behind_a_handler_that_blocks_are_answered(TransportKind kind)
     {
         using var others = new CountdownEvent(Connections - 1);
@@ -43,7 +46,7 @@ public sealed class SchedulingTests
         }
     }
 
-    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.Sockets)]
+    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.EvioAdaptive), InlineData(TransportKind.Sockets)]
     public async Task As_many_handlers_block_at_once_as_the_pool_has_threads(TransportKind kind)
     {
         // More than the pool has at the start, so it has to inject some, which takes it half a second each.
@@ -64,6 +67,135 @@ public sealed class SchedulingTests
         foreach (var client in clients)
         {
             Assert.EndsWith("done", await client.ReceiveUntilAsync("done").OrTimeout(), StringComparison.Ordinal);
+        }
+    }
+
+    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.EvioAdaptive), InlineData(TransportKind.Sockets)]
+    public async Task An_answer_does_not_wait_for_a_handler_behind_it_that_blocks(TransportKind kind)
+    {
+        using var answered = new ManualResetEventSlim();
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            context =>
+            {
+                if (context.Request.Path == "/block")
+                {
+                    Assert.True(answered.Wait(TestTimeouts.Default));
+                }
+
+                return context.Response.WriteAsync(context.Request.Path == "/block" ? "second" : "first");
+            },
+            OneLoop);
+        using var client = await host.ConnectAsync();
+
+        // In one piece: the answer to the first one could leave together with that to the second one.
+        await client.SendAllAsync("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /block HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n").OrTimeout();
+
+        await client.ReceiveUntilAsync("first").OrTimeout();
+        answered.Set();
+        await client.ReceiveUntilAsync("second").OrTimeout();
+    }
+
+    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.EvioAdaptive), InlineData(TransportKind.Sockets)]
+    public async Task A_handler_may_block_on_its_own_request_body(TransportKind kind)
+    {
+        using var began = new SemaphoreSlim(0);
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            context =>
+            {
+                using var body = new MemoryStream();
+                began.Release();
+                context.Request.Body.CopyToAsync(body).Wait(TestTimeouts.Default);
+                return context.Response.WriteAsync($"{body.Length} bytes");
+            },
+            OneLoop);
+        using var client = await host.ConnectAsync();
+
+        await client.SendAllAsync("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc").OrTimeout();
+        Assert.True(await began.WaitAsync(TestTimeouts.Default));
+        await client.SendAllAsync("def").OrTimeout();
+
+        await client.ReceiveUntilAsync("6 bytes").OrTimeout();
+    }
+
+    [Theory, InlineData(TransportKind.EvioThreadPool), InlineData(TransportKind.EvioAdaptive), InlineData(TransportKind.Sockets)]
+    public async Task A_handler_may_block_on_a_request_to_its_own_server(TransportKind kind)
+    {
+        TransportHost? self = null;
+        await using var host = await TransportHost.StartAsync(
+            kind,
+            context =>
+            {
+                if (context.Request.Path == "/inner")
+                {
+                    return context.Response.WriteAsync("inner");
+                }
+
+                using var client = self!.CreateClient();
+                var inner = client.GetStringAsync("/inner").WaitAsync(TestTimeouts.Default).GetAwaiter().GetResult();
+                return context.Response.WriteAsync($"outer of {inner}");
+            },
+            OneLoop);
+        self = host;
+        using var client = host.CreateClient();
+
+        Assert.Equal("outer of inner", await client.GetStringAsync("/").OrTimeout());
+    }
+
+    [Fact]
+    public async Task With_more_handlers_blocked_than_threads_may_be_late_the_thread_pool_helps_and_the_log_says_so_once()
+    {
+        const int Limit = 2;
+        var blocking = Limit + Environment.ProcessorCount + 2;
+        var logs = new RecordedLogs();
+        using var barrier = new Barrier(blocking);
+        await using (var host = await TransportHost.StartAsync(
+            TransportKind.EvioAdaptive,
+            context =>
+            {
+                Assert.True(barrier.SignalAndWait(TestTimeouts.Default));
+                return context.Response.WriteAsync("done");
+            },
+            OneLoop with
+            {
+                Transport = OneLoop.Transport with { MaxLateThreads = Limit },
+                Services = services => services.AddSingleton<ILoggerProvider>(logs),
+            }))
+        {
+            await using var clients = await Clients.ConnectAsync(host, blocking);
+
+            await Task.WhenAll(clients.Select(static client => client.SendAllAsync("GET / HTTP/1.1\r\nHost: h\r\n\r\n"))).OrTimeout();
+
+            foreach (var client in clients)
+            {
+                Assert.EndsWith("done", await client.ReceiveUntilAsync("done").OrTimeout(), StringComparison.Ordinal);
+            }
+
+            await Eventually.HoldsAsync(() => logs.Count("ThreadsRecovered") == 1);
+        }
+
+        Assert.Equal(1, logs.Count("ThreadsExhausted"));
+    }
+
+    private sealed class RecordedLogs : ILoggerProvider, ILogger
+    {
+        private readonly ConcurrentQueue<string?> _events = new();
+
+        public int Count(string name) => _events.Count(other => other == name);
+
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            _events.Enqueue(eventId.Name);
+
+        public void Dispose()
+        {
         }
     }
 

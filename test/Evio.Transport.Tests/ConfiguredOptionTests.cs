@@ -24,8 +24,10 @@ public sealed class ConfiguredOptionTests
         { nameof(EvioTransportOptions.LoopCount), "1025" },
         { nameof(EvioTransportOptions.LoadBalance), "Fair" },
         { nameof(EvioTransportOptions.LoadBalance), "7" },
-        { nameof(EvioTransportOptions.Scheduling), "Adaptive" },
+        { nameof(EvioTransportOptions.Scheduling), "Automatic" },
         { nameof(EvioTransportOptions.Scheduling), "-1" },
+        { nameof(EvioTransportOptions.MaxLateThreads), "many" },
+        { nameof(EvioTransportOptions.MaxLateThreads), "0" },
         { nameof(EvioTransportOptions.Backlog), "x" },
         { nameof(EvioTransportOptions.Backlog), "0" },
         { nameof(EvioTransportOptions.NoDelay), "perhaps" },
@@ -156,6 +158,7 @@ public sealed class ConfiguredOptionTests
 
     [Theory]
     [InlineData("Inline", true)]
+    [InlineData("Adaptive", true)]
     [InlineData("ThreadPool", false)]
     public async Task Scheduling_chooses_the_thread_of_the_application(string scheduling, bool onLoop)
     {
@@ -170,6 +173,49 @@ public sealed class ConfiguredOptionTests
         {
             await pair.Input.ReadAsync().ConfigureAwait(false);
             return (site.Loops.Any(static loop => loop.IsCurrent), Thread.CurrentThread.IsThreadPoolThread);
+        }
+    }
+
+    [Fact]
+    public async Task MaxLateThreads_is_how_many_block_before_the_thread_pool_helps()
+    {
+        await using var site = await Site.StartAsync(("Scheduling", "Adaptive"), ("MaxLateThreads", "1"), ("LoopCount", "1"));
+        await using var first = await site.OpenAsync();
+        await using var second = await site.OpenAsync();
+        using var mayReturn = new ManualResetEventSlim();
+        var blocked = BlockAsync(first);
+        await first.Client.SendAllAsync("x").OrTimeout();
+        Assert.False(await blocked.Began.OrTimeout());
+
+        // The only thread that may be late is. It takes the monitor a moment to notice, and the loop runs what comes in it.
+        await Eventually.HoldsAsync(async () =>
+        {
+            var ran = RunAsync();
+            await second.Client.SendAllAsync("y").OrTimeout();
+            return await ran.OrTimeout();
+        });
+
+        mayReturn.Set();
+        await blocked.Ended.OrTimeout();
+
+        async Task<bool> RunAsync()
+        {
+            var result = await second.Input.ReadAsync().ConfigureAwait(false);
+            second.Input.AdvanceTo(result.Buffer.End);
+            return Thread.CurrentThread.IsThreadPoolThread;
+        }
+
+        (Task<bool> Began, Task Ended) BlockAsync(ConnectedPair pair)
+        {
+            var began = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+            return (began.Task, ReadAndBlockAsync());
+
+            async Task ReadAndBlockAsync()
+            {
+                await pair.Input.ReadAsync().ConfigureAwait(false);
+                began.SetResult(Thread.CurrentThread.IsThreadPoolThread);
+                Assert.True(mayReturn.Wait(TestTimeouts.Default));
+            }
         }
     }
 

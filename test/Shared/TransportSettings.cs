@@ -12,6 +12,8 @@ internal sealed record TransportSettings
 
     public LoadBalance? LoadBalance { get; init; }
 
+    public int? MaxLateThreads { get; init; }
+
     public long? MaxReadBufferSize { get; init; }
 
     public long? MaxWriteBufferSize { get; init; }
@@ -37,6 +39,7 @@ internal sealed record TransportSettings
         options.Scheduling = kind.Scheduling();
         options.LoopCount = LoopCount ?? options.LoopCount;
         options.LoadBalance = LoadBalance ?? options.LoadBalance;
+        options.MaxLateThreads = MaxLateThreads ?? options.MaxLateThreads;
         options.MaxReadBufferSize = MaxReadBufferSize ?? options.MaxReadBufferSize;
         options.MaxWriteBufferSize = MaxWriteBufferSize ?? options.MaxWriteBufferSize;
     }

@@ -1,0 +1,196 @@
+using Evio.Transport.Native.Loops;
+
+namespace Evio.Transport.Native.Tests.Loops;
+
+/// <summary>
+/// Every interleaving of the threads of one job and of the monitor that takes it from them, with the real transitions and each step of a thread apart: a search through all
+/// states that can be reached.
+/// </summary>
+public sealed class TurnTakingTests
+{
+    private enum At : byte
+    {
+        /// <summary>Has no turn.</summary>
+        Spare,
+
+        /// <summary>Has the turn, and looks for the next item.</summary>
+        Working,
+
+        /// <summary>In a call.</summary>
+        InCall,
+
+        /// <summary>Came back from the call for something that is the job's.</summary>
+        Inside,
+
+        /// <summary>Found that the turn is another thread's.</summary>
+        Late,
+    }
+
+    [Theory]
+    [InlineData(2, 3)]
+    [InlineData(3, 4)]
+    [InlineData(4, 3)]
+    public void The_job_is_always_one_threads_and_every_item_is_taken_once(int threads, int items)
+    {
+        var seen = new HashSet<State>();
+        var open = new Stack<State>();
+        var takeOvers = 0;
+        var ends = 0;
+        open.Push(State.Initial(threads, items));
+        while (open.TryPop(out var state))
+        {
+            if (!seen.Add(state))
+            {
+                continue;
+            }
+
+            state.Check();
+            var successors = state.Successors().ToList();
+            takeOvers += successors.Count(successor => successor.Owner != state.Owner);
+            if (successors.Count == 0)
+            {
+                ends++;
+                Assert.Equal(items, state.Taken);
+            }
+
+            successors.ForEach(open.Push);
+        }
+
+        // It has seen what it is about.
+        Assert.True(seen.Count > 100, $"{seen.Count} states");
+        Assert.True(takeOvers > 0);
+        Assert.True(ends > 0);
+    }
+
+    [Fact]
+    public void A_call_is_another_one_after_each_return()
+    {
+        var turns = default(TurnTaking);
+        var first = turns.BeginCall(0);
+        var word = turns.Observe();
+        Assert.True(turns.TryReturn(first));
+        var second = turns.BeginCall(first);
+
+        Assert.False(turns.TryTakeOver(word, out _));
+        Assert.True(turns.TryTakeOver(turns.Observe(), out var turn));
+        Assert.False(turns.TryReturn(second));
+        Assert.True(turns.IsTurn(turn));
+        Assert.False(turns.IsTurn(second));
+    }
+
+    [Fact]
+    public void Going_on_with_a_call_is_the_same_call()
+    {
+        var turns = default(TurnTaking);
+        var turn = turns.BeginCall(0);
+        var word = turns.Observe();
+        Assert.True(turns.TryReturn(turn));
+        Assert.False(turns.TryTakeOver(turns.Observe(), out _));
+        turns.GoOn(turn);
+
+        Assert.Equal(word, turns.Observe());
+        Assert.True(turns.TryTakeOver(word, out _));
+    }
+
+    /// <summary>One state of all threads; compared by its values.</summary>
+    private sealed record State(string Key)
+    {
+        private TurnTaking _turns;
+        private At[] _at = [];
+        private long[] _turn = [];
+        private long _observed = -1;
+
+        internal int Taken { get; private set; }
+
+        internal int Owner { get; private set; }
+
+        private int Items { get; init; }
+
+        internal static State Initial(int threads, int items)
+        {
+            var state = new State("")
+            {
+                _at = new At[threads],
+                _turn = new long[threads],
+                Items = items,
+            };
+            state._at[0] = At.Working;
+            return state.WithKey();
+        }
+
+        internal void Check()
+        {
+            // Between the monitor's decision and the new thread's first step the job is that thread's already.
+            Assert.Equal(1, _at.Where((at, i) => at is At.Working or At.Inside || (at == At.InCall && _turns.IsTurn(_turn[i]))).Count());
+            Assert.True(_turns.IsTurn(_turn[Owner]));
+        }
+
+        internal IEnumerable<State> Successors()
+        {
+            for (var i = 0; i < _at.Length; i++)
+            {
+                switch (_at[i])
+                {
+                    case At.Working when Taken < Items:
+                        yield return Step(i, static (state, i) =>
+                        {
+                            state.Taken++;
+                            state._turn[i] = state._turns.BeginCall(state._turn[i]);
+                            state._at[i] = At.InCall;
+                        });
+                        break;
+                    case At.InCall:
+                        yield return Step(i, static (state, i) => state._at[i] = state._turns.TryReturn(state._turn[i]) ? At.Working : At.Late);
+                        yield return Step(i, static (state, i) => state._at[i] = state._turns.TryReturn(state._turn[i]) ? At.Inside : At.InCall);
+                        break;
+                    case At.Inside:
+                        yield return Step(i, static (state, i) =>
+                        {
+                            state._turns.GoOn(state._turn[i]);
+                            state._at[i] = At.InCall;
+                        });
+                        break;
+                    case At.Late:
+                        yield return Step(i, static (state, i) => state._at[i] = At.Spare);
+                        break;
+                }
+            }
+
+            if (Taken == Items && _at[Owner] == At.Working)
+            {
+                yield break;
+            }
+
+            // The monitor: looks, and takes over what it saw, at any later time.
+            yield return Step(0, static (state, _) => state._observed = state._turns.Observe());
+            var spare = Array.IndexOf(_at, At.Spare);
+            if (_observed >= 0 && spare >= 0)
+            {
+                yield return Step(spare, static (state, spare) =>
+                {
+                    if (state._turns.TryTakeOver(state._observed, out var turn))
+                    {
+                        state._turn[spare] = turn;
+                        state._at[spare] = At.Working;
+                        state.Owner = spare;
+                    }
+
+                    state._observed = -1;
+                });
+            }
+        }
+
+        private State Step(int thread, Action<State, int> step)
+        {
+            var next = this with { _at = [.. _at], _turn = [.. _turn] };
+            step(next, thread);
+            return next.WithKey();
+        }
+
+        private State WithKey() => this with { Key = $"{_turns.Observe()} {_observed} {Taken} {Owner} {string.Join(',', _at)} {string.Join(',', _turn)}" };
+
+        public bool Equals(State? other) => other?.Key == Key;
+
+        public override int GetHashCode() => StringComparer.Ordinal.GetHashCode(Key);
+    }
+}
