@@ -1,9 +1,12 @@
+using Evio.Samples.WebApp.Live;
+
 namespace Evio.Samples.WebApp.Endpoints;
 
 /// <summary>Everything the sample serves over HTTP, on whatever server.</summary>
 public static class SampleEndpoints
 {
     private const string Index = """
+        GET  /                                   this list, or in a browser a live view of the loops
         GET  /plaintext                          Hello, World!
         GET  /json                               {"message":"Hello, World!"}
         POST /echo                               the body, streamed back
@@ -20,11 +23,11 @@ public static class SampleEndpoints
         """;
 
     public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings) =>
-        services.AddSingleton(settings).AddSingleton<ServerState>();
+        services.AddSingleton(settings).AddSingleton<ServerState>().AddSingleton<LiveClients>();
 
     public static void MapSampleEndpoints(this IEndpointRouteBuilder endpoints)
     {
-        endpoints.MapGet("/", static context => context.Response.WriteAsync(Index));
+        endpoints.MapLive(Index);
         endpoints.MapHello();
         endpoints.MapBodies();
         endpoints.MapStreams();
