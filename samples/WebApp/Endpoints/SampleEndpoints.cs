@@ -19,11 +19,17 @@ public static class SampleEndpoints
         GET  /wait?ms=N                          awaits N ms; /info counts those whose client left before
         GET  /ws                                 WebSocket echo
         GET  /info                               transport, loops and their connections, process id
+        GET  /health                             200 if every loop answers, else 503 and which do not
+        GET  /metrics                            the meters for Prometheus, with --metrics true
 
         """;
 
-    public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings) =>
+    public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings)
+    {
         services.AddSingleton(settings).AddSingleton<ServerState>().AddSingleton<LiveClients>();
+        services.AddOperations(settings);
+        return services;
+    }
 
     public static void MapSampleEndpoints(this IEndpointRouteBuilder endpoints)
     {
@@ -34,6 +40,7 @@ public static class SampleEndpoints
         endpoints.MapDelays();
         endpoints.MapWebSocketEcho();
         endpoints.MapInfo();
+        endpoints.MapOperations();
     }
 
     private static void MapInfo(this IEndpointRouteBuilder endpoints)
