@@ -1,22 +1,15 @@
-using System.Diagnostics.Metrics;
 using System.Globalization;
-using Evio.Samples.WebApp;
-using Evio.Samples.WebApp.Endpoints;
 using Evio.Transport.Native;
 using Evio.Transport.Testing;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Playwright;
 using static Microsoft.Playwright.Assertions;
 using Kind = Evio.Transport.Testing.TransportKind;
-using SampleKind = Evio.Samples.WebApp.TransportKind;
 
 namespace Evio.Samples.Tests;
 
 /// <summary>The sample's front page in a browser.</summary>
 public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
 {
-    private const int Loops = 4;
-
     /// <summary>The environment variable that names a folder, such as docs, for pictures of the page. Without it none are taken.</summary>
     private const string ScreenshotVariable = "EVIO_SCREENSHOTS";
 
@@ -25,10 +18,10 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Theory, EvioTransports]
     public async Task Each_loop_has_a_lane_and_fifty_connections_spread_over_them(Kind kind)
     {
-        await using var host = await StartAsync(kind);
+        await using var host = await SampleHost.StartAsync(kind);
         var page = await chromium.OpenAsync(host.BaseAddress);
         await Expect(page.Locator("#server")).ToHaveTextAsync(
-            $"evio · {(kind == Kind.EvioInline ? "inline" : "threadpool")} · roundrobin · {Loops} loops · process {Environment.ProcessId}", Patient);
+            $"evio · {(kind == Kind.EvioInline ? "inline" : "threadpool")} · roundrobin · {SampleHost.Loops} loops · process {Environment.ProcessId}", Patient);
         await Expect(page.Locator("#lanes h3")).ToHaveTextAsync(["Loop 0", "Loop 1", "Loop 2", "Loop 3"], Patient);
         await Expect(page.Locator("#state")).ToHaveTextAsync("live", Patient);
 
@@ -37,9 +30,9 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
         await Expect(page.GetByRole(AriaRole.Status)).ToHaveTextAsync(
             "50 connections for 10 s, each with ten requests per second.", Patient);
         // In turn: 12 for each and one more for two of them.
-        await SeesAsync(page, "connections", static lanes => lanes.Length == Loops && lanes.All(static count => count >= 12));
+        await SeesAsync(page, "connections", static lanes => lanes.Length == SampleHost.Loops && lanes.All(static count => count >= 12));
         await SeesAsync(page, "requests", static lanes => lanes.All(static rate => rate > 0));
-        Assert.Equal(Loops, await page.Locator("#chart polyline").CountAsync());
+        Assert.Equal(SampleHost.Loops, await page.Locator("#chart polyline").CountAsync());
         Assert.NotEqual("0 B/s", await page.Locator("[data-loop='0'] [data-value='sent']").InnerTextAsync());
 
         // They end by themselves; what stays is the browser's.
@@ -53,7 +46,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Theory, EvioTransports]
     public async Task A_blocking_request_holds_the_loop_that_runs_it_and_no_other(Kind kind)
     {
-        await using var host = await StartAsync(kind);
+        await using var host = await SampleHost.StartAsync(kind);
         var page = await chromium.OpenAsync(host.BaseAddress);
         await Expect(page.Locator("#state")).ToHaveTextAsync("live", Patient);
         await page.EvaluateAsync(
@@ -86,11 +79,11 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [InlineData(ColorScheme.Dark, 1280)]
     public async Task It_fits_and_can_be_read(ColorScheme scheme, int width)
     {
-        await using var host = await StartAsync(Kind.EvioThreadPool);
+        await using var host = await SampleHost.StartAsync(Kind.EvioThreadPool);
         var page = await chromium.OpenAsync(
             host.BaseAddress, new() { ColorScheme = scheme, ViewportSize = new() { Width = width, Height = 800 }, ReducedMotion = ReducedMotion.Reduce });
         await page.GetByRole(AriaRole.Button, new() { Name = "Open 50 connections" }).ClickAsync();
-        await SeesAsync(page, "connections", static lanes => lanes.Length == Loops && lanes.Sum() >= 50);
+        await SeesAsync(page, "connections", static lanes => lanes.Length == SampleHost.Loops && lanes.Sum() >= 50);
 
         // To the right of the window there is nothing, and no text is cut off.
         Assert.Equal(width, await page.EvaluateAsync<int>("() => document.documentElement.scrollWidth"));
@@ -128,7 +121,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Fact]
     public async Task It_works_from_the_keyboard()
     {
-        await using var host = await StartAsync(Kind.EvioThreadPool);
+        await using var host = await SampleHost.StartAsync(Kind.EvioThreadPool);
         var page = await chromium.OpenAsync(host.BaseAddress);
 
         await page.Keyboard.PressAsync("Tab");
@@ -144,21 +137,8 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Fact]
     public async Task Nothing_is_measured_unless_somebody_looks()
     {
-        await using var host = await StartAsync(Kind.EvioThreadPool);
-        var meters = host.Services.GetRequiredService<IMeterFactory>();
-        var instruments = new List<Instrument>();
-        using var listener = new MeterListener
-        {
-            // Finds them without enabling them.
-            InstrumentPublished = (instrument, _) =>
-            {
-                if (instrument.Meter.Name == EventLoopGroup.MeterName && ReferenceEquals(instrument.Meter.Scope, meters))
-                {
-                    instruments.Add(instrument);
-                }
-            },
-        };
-        listener.Start();
+        await using var host = await SampleHost.StartAsync(Kind.EvioThreadPool);
+        var instruments = OperationsTests.Instruments(host);
         var time = instruments.Single(static instrument => instrument.Name == "evio.loop.busy.time");
         var io = instruments.Single(static instrument => instrument.Name == "evio.loop.io");
         Assert.False(time.Enabled || io.Enabled);
@@ -181,7 +161,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Fact]
     public async Task Without_loops_it_says_so()
     {
-        await using var host = await StartAsync(Kind.Sockets);
+        await using var host = await SampleHost.StartAsync(Kind.Sockets);
         var page = await chromium.OpenAsync(host.BaseAddress);
 
         await Expect(page.Locator("#none")).ToBeVisibleAsync(new() { Timeout = Patient.Timeout });
@@ -192,7 +172,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Fact]
     public async Task The_server_opens_no_more_connections_to_itself_than_it_says()
     {
-        await using var host = await StartAsync(Kind.EvioThreadPool);
+        await using var host = await SampleHost.StartAsync(Kind.EvioThreadPool);
         using var client = host.CreateClient();
         for (var batch = 0; batch < 4; batch++)
         {
@@ -209,29 +189,10 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     [Theory, AllTransports]
     public async Task Who_does_not_ask_for_HTML_gets_the_list(Kind kind)
     {
-        await using var host = await StartAsync(kind);
+        await using var host = await SampleHost.StartAsync(kind);
         using var client = host.CreateClient();
 
         Assert.Contains("GET  /plaintext  ", await client.GetStringAsync("/").OrTimeout(), StringComparison.Ordinal);
-    }
-
-    private static Task<TransportHost> StartAsync(Kind kind, LoadBalance balance = LoadBalance.RoundRobin)
-    {
-        var settings = new Settings
-        {
-            Transport = kind.IsEvio() ? SampleKind.Evio : SampleKind.Sockets,
-            Scheduling = kind.Scheduling(),
-            Balance = balance,
-            Loops = Loops,
-        };
-        return TransportHost.StartAsync(
-            kind,
-            static application => application.MapSampleEndpoints(),
-            new HostSettings
-            {
-                Transport = new TransportSettings { LoopCount = Loops, LoadBalance = balance },
-                Services = services => services.AddSampleEndpoints(settings),
-            });
     }
 
     /// <summary>Waits until the lanes' figures are as they must be.</summary>
@@ -253,7 +214,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
     /// <summary>A minute of the page, with a blocking request at its end.</summary>
     private async Task TakeScreenshotsAsync(string folder)
     {
-        await using var host = await StartAsync(Kind.EvioInline, LoadBalance.Random);
+        await using var host = await SampleHost.StartAsync(Kind.EvioInline, LoadBalance.Random);
         var page = await chromium.OpenAsync(host.BaseAddress, new() { ViewportSize = new() { Width = 960, Height = 900 } });
         for (var second = 0; second < 60; second += 4)
         {
