@@ -313,15 +313,19 @@ public sealed class EventLoop : IMonitored
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
         if (isSame && _threads.Take() is { } thread)
         {
+            // And before it can come back it is counted as late.
+            var late = _thread!;
+            _threads.NoteLate(late);
             if (_turns.TryTakeOver(word, out var turn))
             {
-                _threads.NoteLate(_thread!);
                 _thread = thread;
                 Meter.TakenOver();
                 thread.Assign(this, turn);
+                _threads.NoteTakeOver();
             }
             else
             {
+                _threads.NoteInTime(late);
                 _threads.Return(thread);
             }
         }

@@ -70,7 +70,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
         }
     }
 
-    /// <summary>A thread has lost its loop to another one.</summary>
+    /// <summary>A thread is about to lose its loop to another one.</summary>
     internal void NoteLate(LoopThread late)
     {
         lock (_lock)
@@ -78,6 +78,25 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
             _running.Remove(late);
             late.IsLate = true;
             _late++;
+        }
+    }
+
+    /// <summary>It has not: it came back just in time.</summary>
+    internal void NoteInTime(LoopThread thread)
+    {
+        lock (_lock)
+        {
+            _running.Add(thread);
+            thread.IsLate = false;
+            _late--;
+        }
+    }
+
+    /// <summary>A thread has lost its loop.</summary>
+    internal void NoteTakeOver()
+    {
+        lock (_lock)
+        {
             if (_exhausted || _late < options.MaxLateThreads)
             {
                 return;

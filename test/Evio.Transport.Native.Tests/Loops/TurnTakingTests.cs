@@ -121,7 +121,7 @@ public sealed class TurnTakingTests
         internal void Check()
         {
             // Between the monitor's decision and the new thread's first step the job is that thread's already.
-            Assert.Equal(1, _at.Where((at, i) => at is At.Working or At.Inside || (at == At.InCall && _turns.IsTurn(_turn[i]))).Count());
+            Assert.Single(_at.Where((at, i) => at is At.Working or At.Inside || (at == At.InCall && _turns.IsTurn(_turn[i]))));
             Assert.True(_turns.IsTurn(_turn[Owner]));
         }
 
