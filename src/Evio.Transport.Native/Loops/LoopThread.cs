@@ -6,7 +6,7 @@ namespace Evio.Transport.Native.Loops;
 internal sealed class LoopThread
 {
     [ThreadStatic]
-    private static LoopThread? _current;
+    private static LoopThread? OnThisThread;
 
     private readonly LoopThreads _threads;
     private readonly Thread _thread;
@@ -22,7 +22,7 @@ internal sealed class LoopThread
     }
 
     /// <summary>The calling thread, if it is one.</summary>
-    internal static LoopThread? Current => _current;
+    internal static LoopThread? Current => OnThisThread;
 
     /// <summary>The loop that it runs, or ran when it went into its call; <see langword="null"/> when it knows that it has lost it.</summary>
     internal EventLoop? Loop { get; set; }
@@ -74,7 +74,7 @@ internal sealed class LoopThread
 
     private void Run()
     {
-        _current = this;
+        OnThisThread = this;
         while (WaitForLoop() is { } loop)
         {
             Loop = loop;
