@@ -526,12 +526,15 @@ public sealed class EventLoop : IMonitored
             }
         }
 
+        // While the loop waits it holds nobody's objects.
+        _taken.Clear();
+        _nextTaken = 0;
         return true;
     }
 
     private void TakeWork()
     {
-        // The queue fills this list again, after the next one.
+        // It is not empty after a last call that cost its thread the loop. The queue fills this list again, after the next one.
         _taken.Clear();
         _nextTaken = 0;
         _taken = _work.Take();
@@ -664,6 +667,9 @@ public sealed class EventLoop : IMonitored
             var item = _taken[_nextTaken++];
             Run(item.Callback, item.State);
         }
+
+        _taken.Clear();
+        _nextTaken = 0;
     }
 }
 

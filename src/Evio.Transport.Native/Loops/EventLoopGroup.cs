@@ -258,7 +258,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             }
         }
 
-        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), $"{options.ThreadName} monitor");
+        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), "Evio monitor");
         foreach (var loop in _loops)
         {
             loop.Monitor = monitor;

@@ -127,9 +127,7 @@ public sealed class EventLoopGroupTests
             server.Open();
         }
 
-        // An adaptive group has a monitor, too.
-        var threads = TestScheduling.Value == LoopScheduling.Adaptive ? 5 : 4;
-        Waiting.Until(() => ProcessState.Threads(Name) == threads);
+        Waiting.Until(() => ProcessState.Threads(Name) == 4);
 
         // Each loop has a poller and a listener at least.
         Assert.True(ProcessState.OpenedSince(before).Count >= (4 * 2) + (10 * 2));
