@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the packages in artifacts/packages, and proves them: a new application that has these two packages and no other source of any runs
-# and answers.
+# Makes the packages in artifacts/packages, and proves them: they hold what belongs there, a second build is the same byte for byte, and a new
+# application that has these two packages and no other source of any runs and answers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,12 +9,41 @@ readonly packages=$PWD/artifacts/packages
 version=$(dotnet msbuild src/Evio.Transport -getProperty:Version)
 readonly version
 
+grep -q "^## $version\b" CHANGELOG.md || { echo "CHANGELOG.md does not say what is in $version" >&2; exit 1; }
+
+# Paths in the assemblies are those of the repository, not of this machine.
+readonly build=(-c Release -p:ContinuousIntegrationBuild=true)
+
 rm -rf "$packages"
 for project in Evio.Transport.Native Evio.Transport; do
-    dotnet pack "src/$project" -c Release -o "$packages"
-    for file in "$packages/$project.$version".{nupkg,snupkg}; do
-        [ -e "$file" ] || { echo "$file is missing" >&2; exit 1; }
+    dotnet pack "src/$project" "${build[@]}" -o "$packages"
+done
+
+# Fails unless package $1 has each of the files after it.
+must_hold() {
+    local package=$packages/$1 file files
+    files=$(unzip -Z1 "$package")
+    for file in "${@:2}"; do
+        grep -qxF "$file" <<<"$files" || { echo "$1 has no $file" >&2; exit 1; }
     done
+}
+
+for project in Evio.Transport.Native Evio.Transport; do
+    must_hold "$project.$version.nupkg" "lib/net10.0/$project.dll" "lib/net10.0/$project.xml" README.md CHANGELOG.md LICENSE icon.png
+    must_hold "$project.$version.snupkg" "lib/net10.0/$project.pdb"
+
+    nuspec=$(unzip -p "$packages/$project.$version.nupkg" "$project.nuspec")
+    for entry in '<license type="expression">MIT</license>' '<icon>icon.png</icon>' '<readme>README.md</readme>' "<repository type=\"git\""; do
+        grep -qF "$entry" <<<"$nuspec" || { echo "$project.nuspec has no $entry" >&2; exit 1; }
+    done
+    ! grep 'dependency id=' <<<"$nuspec" | grep -v 'id="Evio.Transport.Native"' || { echo "$project has a dependency that it must not have" >&2; exit 1; }
+done
+
+# Once more from scratch: the same input must give the same assemblies.
+dotnet build src/Evio.Transport "${build[@]}" --no-incremental
+for project in Evio.Transport.Native Evio.Transport; do
+    unzip -p "$packages/$project.$version.nupkg" "lib/net10.0/$project.dll" | cmp - "src/$project/bin/Release/net10.0/$project.dll"
+    ! grep -q "$PWD" "src/$project/bin/Release/net10.0/$project.dll" || { echo "$project.dll knows where it was built" >&2; exit 1; }
 done
 
 server=''

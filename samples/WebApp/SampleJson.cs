@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using Evio.Samples.WebApp.Live;
 
 namespace Evio.Samples.WebApp;
 
@@ -16,6 +17,8 @@ internal sealed record DrainReceipt(long Length);
 [JsonSerializable(typeof(UploadReceipt))]
 [JsonSerializable(typeof(DrainReceipt))]
 [JsonSerializable(typeof(ServerInfo))]
+[JsonSerializable(typeof(LoopSample[]))]
+[JsonSerializable(typeof(ClientBatch))]
 internal sealed partial class SampleJson : JsonSerializerContext;
 
 internal static class JsonResponse

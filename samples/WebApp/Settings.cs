@@ -31,6 +31,7 @@ public sealed record Settings
         ["--udp-echo-port"] = "WebApp:UdpEchoPort",
         ["--native-http-port"] = "WebApp:NativeHttpPort",
         ["--redis-port"] = "WebApp:RedisPort",
+        ["--metrics"] = "WebApp:Metrics",
     };
 
     public TransportKind Transport { get; init; } = TransportKind.Evio;
@@ -67,6 +68,9 @@ public sealed record Settings
     /// <summary>The loopback port of the little Redis on the callback API.</summary>
     public int? RedisPort { get; init; }
 
+    /// <summary>Whether the meters of the transport and of Kestrel are kept for Prometheus at <c>/metrics</c>.</summary>
+    public bool Metrics { get; init; }
+
     /// <exception cref="SettingsException">A value is not permitted.</exception>
     public static Settings Read(ConfigurationManager configuration, string[] args)
     {
@@ -91,6 +95,7 @@ public sealed record Settings
             UdpEchoPort = Port(configuration, "--udp-echo-port"),
             NativeHttpPort = Port(configuration, "--native-http-port"),
             RedisPort = Port(configuration, "--redis-port"),
+            Metrics = Flag(configuration, "--metrics"),
             Urls = ReadUrls(configuration),
         };
     }
@@ -118,6 +123,9 @@ public sealed record Settings
 
         throw Refuse(option, text, $"one of {string.Join(", ", Enum.GetValues<T>().Select(Spell))}");
     }
+
+    private static bool Flag(ConfigurationManager configuration, string option) =>
+        configuration[KeysBySwitch[option]] is { } text && (bool.TryParse(text, out var flag) ? flag : throw Refuse(option, text, "true or false"));
 
     private static int? Port(ConfigurationManager configuration, string option) =>
         Number(configuration, option, 1, 65535);

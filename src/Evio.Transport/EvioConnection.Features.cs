@@ -3,6 +3,7 @@ using System.Collections;
 using System.IO.Pipelines;
 using System.Net;
 using System.Net.Sockets;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http.Features;
@@ -21,8 +22,10 @@ internal sealed partial class EvioConnection :
     IMemoryPoolFeature,
     IConnectionLifetimeFeature,
     IConnectionEndPointFeature,
-    IConnectionSocketFeature
+    IConnectionSocketFeature,
+    IEventLoopFeature
 {
+    // IEventLoopFeature is given and not listed: the list is the reference's.
     private static readonly Type[] OwnFeatures =
     [
         typeof(IConnectionIdFeature),
@@ -87,6 +90,8 @@ internal sealed partial class EvioConnection :
     }
 
     public MemoryPool<byte> MemoryPool { get; }
+
+    EventLoop IEventLoopFeature.Loop => Socket.Loop;
 
     Socket IConnectionSocketFeature.Socket => _socket ??= new Socket(Socket.DangerousGetHandle());
 
@@ -174,7 +179,7 @@ internal sealed partial class EvioConnection :
         return -1;
     }
 
-    /// <summary>Whether <see cref="OwnFeatures"/> has it. Spelled out, each comparison is one instruction; Kestrel asks about twenty times per connection.</summary>
+    /// <summary>Whether the connection itself has it. Spelled out, each comparison is one instruction; Kestrel asks about twenty times per connection.</summary>
     private static bool IsOwn(Type key) =>
         key == typeof(IConnectionIdFeature)
         || key == typeof(IConnectionTransportFeature)
@@ -182,5 +187,6 @@ internal sealed partial class EvioConnection :
         || key == typeof(IMemoryPoolFeature)
         || key == typeof(IConnectionLifetimeFeature)
         || key == typeof(IConnectionEndPointFeature)
-        || key == typeof(IConnectionSocketFeature);
+        || key == typeof(IConnectionSocketFeature)
+        || key == typeof(IEventLoopFeature);
 }

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using System.Text;
 using Evio.Transport.Testing;
 
@@ -24,7 +23,7 @@ internal sealed class AotSample : IAsyncDisposable
     private AotSample(TransportKind kind)
     {
         // One for Kestrel's own address and one for each switch.
-        _ports = FreePorts(Switches.Length + 1);
+        _ports = FreePorts.Find(Switches.Length + 1);
         string[] arguments =
         [
             "--transport", kind.IsEvio() ? "evio" : "sockets",
@@ -139,29 +138,5 @@ internal sealed class AotSample : IAsyncDisposable
         {
             _started.TrySetResult();
         }
-    }
-
-    /// <summary>Ports below those that the system gives to clients, so that none of those gets in between.</summary>
-    private static int[] FreePorts(int count)
-    {
-        var free = new HashSet<int>();
-        while (free.Count < count)
-        {
-            var port = Random.Shared.Next(10_000, 30_000);
-            using var tcp = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            using var udp = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-            try
-            {
-                tcp.Bind(new IPEndPoint(IPAddress.Loopback, port));
-                udp.Bind(new IPEndPoint(IPAddress.Loopback, port));
-                free.Add(port);
-            }
-            catch (SocketException exception) when (exception.SocketErrorCode is SocketError.AddressAlreadyInUse or SocketError.AccessDenied)
-            {
-                // Another one then.
-            }
-        }
-
-        return [.. free];
     }
 }

@@ -48,6 +48,6 @@ public sealed class DescriptorTests
 
     /// <summary>Counts sockets, epoll instances, event descriptors and pipes.</summary>
     /// <remarks>Not files: the runtime keeps open what it loads, such as assemblies and their symbols.</remarks>
-    private static int Count() => Directory.GetFileSystemEntries(Descriptors)
+    internal static int Count() => Directory.GetFileSystemEntries(Descriptors)
         .Count(static entry => new FileInfo(entry).LinkTarget is { } target && !target.StartsWith('/'));
 }

@@ -48,6 +48,21 @@ public sealed class LoopTests
         await Eventually.HoldsAsync(() => connections.Counts.All(static count => count == 0));
     }
 
+    [Theory, EvioTransports]
+    public async Task A_connection_tells_its_loop(TransportKind kind)
+    {
+        await using var transport = TransportInstance.Create(
+            kind, new TransportSettings { LoopCount = 3, LoadBalance = LoadBalance.RoundRobin });
+        await using var listener = await transport.BindAsync();
+        var loops = transport.Services.GetRequiredService<EvioTransportFactory>().Loops;
+        for (var i = 0; i < 6; i++)
+        {
+            await using var pair = await ConnectedPair.ThroughAsync(listener);
+
+            Assert.Same(loops[i % 3], pair.Connection.Features.Get<IEventLoopFeature>()?.Loop);
+        }
+    }
+
     [Fact]
     public async Task Round_robin_takes_strict_turns()
     {

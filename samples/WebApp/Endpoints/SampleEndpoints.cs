@@ -1,9 +1,12 @@
+using Evio.Samples.WebApp.Live;
+
 namespace Evio.Samples.WebApp.Endpoints;
 
 /// <summary>Everything the sample serves over HTTP, on whatever server.</summary>
 public static class SampleEndpoints
 {
     private const string Index = """
+        GET  /                                   this list, or in a browser a live view of the loops
         GET  /plaintext                          Hello, World!
         GET  /json                               {"message":"Hello, World!"}
         POST /echo                               the body, streamed back
@@ -16,21 +19,28 @@ public static class SampleEndpoints
         GET  /wait?ms=N                          awaits N ms; /info counts those whose client left before
         GET  /ws                                 WebSocket echo
         GET  /info                               transport, loops and their connections, process id
+        GET  /health                             200 if every loop answers, else 503 and which do not
+        GET  /metrics                            the meters for Prometheus, with --metrics true
 
         """;
 
-    public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings) =>
-        services.AddSingleton(settings).AddSingleton<ServerState>();
+    public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings)
+    {
+        services.AddSingleton(settings).AddSingleton<ServerState>().AddSingleton<LiveClients>();
+        services.AddOperations(settings);
+        return services;
+    }
 
     public static void MapSampleEndpoints(this IEndpointRouteBuilder endpoints)
     {
-        endpoints.MapGet("/", static context => context.Response.WriteAsync(Index));
+        endpoints.MapLive(Index);
         endpoints.MapHello();
         endpoints.MapBodies();
         endpoints.MapStreams();
         endpoints.MapDelays();
         endpoints.MapWebSocketEcho();
         endpoints.MapInfo();
+        endpoints.MapOperations();
     }
 
     private static void MapInfo(this IEndpointRouteBuilder endpoints)

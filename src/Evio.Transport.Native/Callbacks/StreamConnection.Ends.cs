@@ -1,3 +1,5 @@
+using System.Net.Sockets;
+
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>How a connection ends: closed in order, closed by an error or for want of time, detached.</summary>
@@ -82,9 +84,23 @@ internal sealed partial class StreamConnection
 
         _state = State.Detached;
         End(null);
-        var socket = _channel.Detach();
-        CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
+        Socket socket;
+        try
+        {
+            socket = _channel.Detach();
+        }
+        catch (SocketException exception)
+        {
+            // It is closed, and nobody else's yet.
+            CallLast(_owner.Events.Closed, exception, static (connection, closed, error) => closed(connection, error));
+            return;
+        }
+
+        CallDetached(detached, socket);
     }
+
+    private void CallDetached(DetachedCallback detached, Socket socket) =>
+        CallLast(detached, null, (connection, detached, _) => detached(connection, socket));
 
     private void End(Exception? error)
     {

@@ -11,6 +11,7 @@ internal sealed unsafe class EpollPoller : Poller
     private const int EPOLL_CLOEXEC = 0x80000;
     private const int EPOLL_CTL_ADD = 1;
     private const int EPOLL_CTL_DEL = 2;
+    private const int EPOLL_CTL_MOD = 3;
 
     private const uint EPOLLIN = 0x1;
     private const uint EPOLLPRI = 0x2;
@@ -64,33 +65,30 @@ internal sealed unsafe class EpollPoller : Poller
     {
         var epollEvent = stackalloc byte[EpollEvent.MaxSize];
         EpollEvent.Write(epollEvent, events, token);
-        return Libc.epoll_ctl(_epoll, EPOLL_CTL_ADD, descriptor, epollEvent) < 0 ? Errno.Last : 0;
+        var errno = Libc.epoll_ctl(_epoll, EPOLL_CTL_ADD, descriptor, epollEvent) < 0 ? Errno.Last : 0;
+        if (errno == Errno.EEXIST)
+        {
+            // It could not be deregistered, and is still there with what was asked for then.
+            errno = Libc.epoll_ctl(_epoll, EPOLL_CTL_MOD, descriptor, epollEvent) < 0 ? Errno.Last : 0;
+        }
+
+        return errno;
     }
 
     internal override void Deregister(int descriptor)
     {
         // Kernels before 2.6.9 want a non-null event here, too.
         var ignored = stackalloc byte[EpollEvent.MaxSize];
-        var result = Libc.epoll_ctl(_epoll, EPOLL_CTL_DEL, descriptor, ignored);
 
-        // The owner of an inherited descriptor may have closed it, and its number may be in use for something else.
-        Debug.Assert(
-            result == 0 || Errno.Last is Errno.EBADF or Errno.ENOENT or Errno.EPERM,
-            "Only registered descriptors are deregistered.");
+        // When it fails, it fails because there is nothing to deregister: the owner of an inherited descriptor may have closed it, and its number may be in
+        // use for something else. Should it ever fail for another reason, events under a token that is forgotten are dropped, and a listener is asked early.
+        _ = Libc.epoll_ctl(_epoll, EPOLL_CTL_DEL, descriptor, ignored);
     }
 
     internal override int Wait(int timeoutMilliseconds)
     {
         var count = Libc.epoll_wait(_epoll, _events, MaxEvents, timeoutMilliseconds);
-        if (count >= 0)
-        {
-            return count;
-        }
-
-        var errno = Errno.Last;
-
-        // A signal is no event. Anything else (EBADF, EFAULT, EINVAL) is a defect of this class, and the loop cannot go on.
-        return errno == Errno.EINTR ? 0 : throw Errno.ToException(errno, $"epoll_wait failed (errno {errno}).");
+        return count >= 0 ? WaitSucceeded(count) : WaitFailed(Errno.Last, nameof(Libc.epoll_wait));
     }
 
     internal override (ulong Token, ReadyEvents Events) GetEvent(int index)
@@ -134,6 +132,7 @@ internal sealed unsafe class EpollPoller : Poller
     private void WriteWakeUp()
     {
         ulong one = 1;
+        var failures = 0;
         while (Libc.write(_wakeUp, &one, sizeof(ulong)) < 0)
         {
             var errno = Errno.Last;
@@ -143,7 +142,7 @@ internal sealed unsafe class EpollPoller : Poller
                 ulong counter;
                 _ = Libc.read(_wakeUp, &counter, sizeof(ulong));
             }
-            else if (errno != Errno.EINTR)
+            else if (errno != Errno.EINTR && ++failures == MaxFailures)
             {
                 throw Errno.ToException(errno, $"A loop's wake-up failed (errno {errno}).");
             }

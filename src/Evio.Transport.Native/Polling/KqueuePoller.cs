@@ -118,15 +118,7 @@ internal sealed unsafe class KqueuePoller : Poller
     {
         var timeout = TimeSpec.FromMilliseconds(timeoutMilliseconds);
         var count = KqueueLibrary.kevent(_kqueue, null, 0, _events, MaxEvents, timeoutMilliseconds < 0 ? null : &timeout);
-        if (count >= 0)
-        {
-            return count;
-        }
-
-        var errno = Errno.Last;
-
-        // A signal is no event. Anything else (EBADF, EFAULT, EINVAL) is a defect of this class, and the loop cannot go on.
-        return errno == Errno.EINTR ? 0 : throw Errno.ToException(errno, $"kevent failed (errno {errno}).");
+        return count >= 0 ? WaitSucceeded(count) : WaitFailed(Errno.Last, nameof(KqueueLibrary.kevent));
     }
 
     internal override (ulong Token, ReadyEvents Events) GetEvent(int index)
@@ -176,10 +168,11 @@ internal sealed unsafe class KqueuePoller : Poller
     {
         var change = stackalloc byte[KernelEvent.MaxSize];
         *(KernelEvent*)change = new KernelEvent { Filter = EVFILT_USER, FilterFlags = Darwin.NOTE_TRIGGER };
+        var failures = 0;
         while (KqueueLibrary.kevent(_kqueue, change, 1, null, 0, null) < 0)
         {
             var errno = Errno.Last;
-            if (errno != Errno.EINTR)
+            if (errno != Errno.EINTR && ++failures == MaxFailures)
             {
                 throw Errno.ToException(errno, $"A loop's wake-up failed (errno {errno}).");
             }

@@ -17,6 +17,14 @@ internal abstract class Poller : IDisposable
     /// <summary>Chooses the poller of groups that leave it to the system.</summary>
     internal const string Variable = "EVIO_POLLER";
 
+    /// <summary>
+    /// How many calls in a row may fail for a reason that only a defect gives (EBADF, EFAULT, EINVAL...), of the poller or of whoever closed its descriptor.
+    /// One that passes is to cost no connection; one that stays is to be told, and not to be tried for ever.
+    /// </summary>
+    private protected const int MaxFailures = 10;
+
+    private int _failedWaits;
+
     internal static bool IsSupported => Platform.HasPoller;
 
     /// <exception cref="PlatformNotSupportedException">This system has no such poller.</exception>
@@ -65,4 +73,27 @@ internal abstract class Poller : IDisposable
     internal abstract void Wake();
 
     public abstract void Dispose();
+
+    private protected int WaitSucceeded(int count)
+    {
+        _failedWaits = 0;
+        return count;
+    }
+
+    /// <summary>A signal is no event, and neither is a failure that passes.</summary>
+    /// <exception cref="System.Net.Sockets.SocketException">It was the last of <see cref="MaxFailures"/>: the loop cannot go on.</exception>
+    private protected int WaitFailed(int errno, string call)
+    {
+        if (errno != Errno.EINTR)
+        {
+            if (++_failedWaits == MaxFailures)
+            {
+                throw Errno.ToException(errno, $"{call} failed (errno {errno}).");
+            }
+
+            Thread.Sleep(1);
+        }
+
+        return 0;
+    }
 }

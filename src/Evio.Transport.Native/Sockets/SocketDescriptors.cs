@@ -61,7 +61,8 @@ internal static unsafe class SocketDescriptors
                         SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEPORT, 1);
                     }
 
-                    bound = SocketAddresses.GetLocal(descriptor) ?? bound;
+                    bound = SocketAddresses.GetLocal(descriptor)
+                        ?? throw Errno.ToException(Errno.Last, $"The address that {endPoint} was bound to is not known.");
                 }
             }
 

@@ -382,6 +382,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// <returns>The connection, in blocking mode; the caller owns it.</returns>
     /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
     /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
+    /// <exception cref="SocketException">The kernel refused blocking mode. The connection is closed.</exception>
     public Socket Detach()
     {
         var entry = Loop.Enter();
@@ -420,8 +421,17 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         Loop.ConnectionRemoved();
-        SocketOptions.SetBlocking(_descriptor);
-        return new Socket(new SafeSocketHandle(_descriptor, ownsHandle: true));
+        var handle = new SafeSocketHandle(_descriptor, ownsHandle: true);
+        try
+        {
+            SocketOptions.SetBlocking(_descriptor);
+            return new Socket(handle);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
     }
 
     int IStreamChannel.Unsent => 0;

@@ -120,6 +120,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     {
         if (cancellationToken.IsCancellationRequested)
         {
+            // As Pipe does: to read from a completed reader is a mistake, cancelled or not.
+            ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
 
@@ -621,13 +623,17 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     // ---- Reading ----
 
-    private void ThrowIfUnreadable()
+    private void ThrowIfCompleted()
     {
         if (_completed)
         {
             throw new InvalidOperationException("Reading is not allowed after the reader was completed.");
         }
+    }
 
+    private void ThrowIfUnreadable()
+    {
+        ThrowIfCompleted();
         if (_read == ReadState.Active || _state != WaitState.Idle)
         {
             throw new InvalidOperationException("Reading is already in progress.");

@@ -55,6 +55,10 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     // The block among them that the writing thread may still be filling, or null. The sender does not give it back.
     private BufferSegment? _shared;
 
+    // That block while its writer is away after a deferred flush, so that an idle connection holds none: of the writer, who comes back to it, and the sender,
+    // who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
+    private BufferSegment? _lent;
+
     private bool _sending;
     private bool _blocked;
     private bool _roomAgain;
@@ -90,6 +94,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
         ThrowIfCompleted();
+        TakeBack();
         if (_tail is null || _tail.Free.Length < Math.Max(sizeHint, 1))
         {
             var opened = _blocks.Open(sizeHint);
@@ -162,6 +167,12 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             if (ShouldDefer())
             {
                 _deferred = true;
+                if (!_handedOut)
+                {
+                    _lent = _tail;
+                    _tail = null;
+                }
+
                 return new ValueTask<FlushResult>(TakeResult());
             }
 
@@ -363,9 +374,19 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
     }
 
+    /// <summary>Goes on with the block that a deferred flush has left, unless the sender has given it back.</summary>
+    private void TakeBack()
+    {
+        if (_tail is null && Volatile.Read(ref _lent) is not null)
+        {
+            _tail = Interlocked.Exchange(ref _lent, null);
+        }
+    }
+
     /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
     private void Commit()
     {
+        TakeBack();
         if (_unlinked is not null)
         {
             if (_head is null)
@@ -526,6 +547,11 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         if (_pending == 0)
         {
             _sending = false;
+            if (_lent is not null && Interlocked.Exchange(ref _lent, null) is not null)
+            {
+                _shared = null;
+                ReleaseSent(0);
+            }
         }
         else if (result.Count < offered && !_roomAgain)
         {

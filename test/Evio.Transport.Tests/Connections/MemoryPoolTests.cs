@@ -67,6 +67,42 @@ public sealed class MemoryPoolTests
         Assert.False(read.IsCompleted);
     }
 
+    [Theory, EvioTransports]
+    public async Task A_connection_that_is_idle_after_a_deferred_flush_holds_no_block(TransportKind kind)
+    {
+        const int Messages = 3;
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+        var answering = AnswerAsync();
+        for (var i = 0; i < Messages; i++)
+        {
+            var sent = TestData.Bytes(100, seed: i);
+            await pair.Client.SendAllAsync(sent).OrTimeout();
+            TestData.AssertSame(sent, await pair.Client.ReceiveExactlyAsync(sent.Length).OrTimeout());
+            await Eventually.HoldsAsync(() => pools.Outstanding == 0);
+        }
+
+        pair.Client.Shutdown(SocketShutdown.Send);
+        await answering.OrTimeout();
+
+        async Task AnswerAsync()
+        {
+            while (true)
+            {
+                // Goes on with the thread that delivers the input.
+                var result = await pair.Input.ReadAsync().ConfigureAwait(false);
+                if (result.IsCompleted)
+                {
+                    return;
+                }
+
+                // While it has not said that it has looked at it: the flush waits for more.
+                await pair.Output.WriteAsync(result.Buffer.First).ConfigureAwait(false);
+                pair.Input.AdvanceTo(result.Buffer.End);
+            }
+        }
+    }
+
     [Theory, AllTransports]
     public async Task Read_ahead_of_an_application_that_does_not_read_is_bounded(TransportKind kind)
     {

@@ -184,6 +184,14 @@ public abstract class PipeReaderContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_cancelled_read_after_completion_is_refused()
+    {
+        await Reader.CompleteAsync();
+
+        await Assert.ThrowsAsync<InvalidOperationException>(async () => await Reader.ReadAsync(new CancellationToken(canceled: true)));
+    }
+
+    [Fact]
     public void Advancing_before_any_read_throws() =>
         Assert.Throws<InvalidOperationException>(() => Reader.AdvanceTo(default));
 

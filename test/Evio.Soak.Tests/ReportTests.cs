@@ -1,0 +1,79 @@
+namespace Evio.Soak.Tests;
+
+public class ReportTests
+{
+    private const long MiB = 1024 * 1024;
+
+    private static readonly ServerState Start = new(100, 20, 0, 100 * MiB);
+
+    [Fact]
+    public void WhatIsBackDoesNotLeak() => Assert.Empty(Leaks.Between(Start, Start with { Threads = 12, ResidentMemory = 120 * MiB }));
+
+    [Fact]
+    public void OneDescriptorMoreIsALeak() => Assert.Equal(["101 descriptors instead of 100"], Leaks.Between(Start, Start with { Descriptors = 101 }));
+
+    [Fact]
+    public void AConnectionThatIsLeftIsALeak() => Assert.Equal(["1 connections instead of 0"], Leaks.Between(Start, Start with { Connections = 1 }));
+
+    [Fact]
+    public void ThreadsOfTheRuntimeComeAndGo()
+    {
+        Assert.Empty(Leaks.Between(Start, Start with { Threads = 23 }));
+        Assert.Equal(["24 threads instead of 20"], Leaks.Between(Start, Start with { Threads = 24 }));
+    }
+
+    [Theory]
+    [InlineData(0, false)]
+    [InlineData(100_000, false)]
+    [InlineData(400_000, true)]
+    public void MemoryLeaksWhenItGrowsByMoreThanAHeapDoesByItself(long bytesPerSample, bool isLeak) =>
+        Assert.Equal(isLeak, Leaks.MemoryGrowth([.. Enumerable.Range(0, 80).Select(i => (50 * MiB) + (i * bytesPerSample))]).IsLeak);
+
+    [Fact]
+    public void AServerWithRequestsAndNothingElseToSayIsClean()
+    {
+        var report = Report(Result());
+
+        Assert.True(report.IsClean);
+        Assert.Contains("seed 42: nothing lost, nothing leaked", report.Write(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AServerThatAnsweredNothingIsNotClean() => Assert.False(Report(Result() with { Tally = new Tally() }).IsClean);
+
+    [Fact]
+    public void AFailureIsToldInWords()
+    {
+        var failed = Result();
+        failed.Tally.Fail("redis (client 1, visit 2): hangs");
+        var report = Report(Result(), failed);
+
+        Assert.False(report.IsClean);
+        Assert.Contains("seed 42: FAILED", report.Write(), StringComparison.Ordinal);
+        Assert.Contains("failure: redis (client 1, visit 2): hangs", report.Write(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnErrorInTheServersLogIsAFailure() => Assert.False(Report(Result(errors: ["fail: Kestrel[13]"])).IsClean);
+
+    [Fact]
+    public void ALeakIsAFailure() => Assert.False(Report(Result(after: Start with { Descriptors = 101 })).IsClean);
+
+    [Fact]
+    public void GrowthIsAFailure() => Assert.False(Report(Result() with { Memory = new MemoryGrowth(20 * MiB, 12 * MiB, 100 * MiB) }).IsClean);
+
+    [Fact]
+    public void EverySchedulingModeTakesPart() => Assert.Equal(["threadpool", "inline", "adaptive"], Run.Modes);
+
+    [Fact]
+    public void KindsOfVisitsHaveNamesOfTheirOwn() => Assert.Equal(Visit.Kinds.Count, Visit.Kinds.Select(static kind => kind.Name).Distinct().Count());
+
+    private static ServerResult Result(IReadOnlyList<string>? errors = null, ServerState? after = null)
+    {
+        var tally = new Tally();
+        tally.Verified(13);
+        return new ServerResult("inline", tally, errors ?? [], Start, after ?? Start, new MemoryGrowth(MiB, 12 * MiB, 100 * MiB));
+    }
+
+    private static Report Report(params ServerResult[] servers) => new(42, TimeSpan.FromMinutes(2), servers);
+}
