@@ -10,6 +10,7 @@ namespace Evio.Transport.Faults.Tests;
 internal sealed record FaultRow(string Call, string Where, string[] Errors, string Effect)
 {
     internal const string Unnoticed = "nothing is noticed";
+    internal const string EndsConnection = "that connection ends";
 
     internal Call ToCall() => Enum.Parse<Call>(Call.Replace("_", "", StringComparison.Ordinal), ignoreCase: true);
 

@@ -17,7 +17,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
 
     private const string Unnoticed = FaultRow.Unnoticed;
     private const string Pauses = "accepting pauses for 100 ms";
-    private const string EndsConnection = "that connection ends";
+    private const string EndsConnection = FaultRow.EndsConnection;
     private const string FailsStart = "the start fails";
     private const string FailsAttempt = "the attempt fails";
     private const string LosesReply = "that reply is lost";

@@ -184,9 +184,16 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             }
 
             total += result.Count;
+            if (!result.IsSuccess && !result.WouldBlock)
+            {
+                // The next call's error. No operation is pending whose event would have somebody make that call.
+                _sendError = result.Error;
+                Post(ReadyEvents.Writable | ReadyEvents.Error);
+                break;
+            }
+
             if (result.Count < buffer.Length)
             {
-                // The error, if it is one, is the next call's.
                 break;
             }
         }
@@ -343,6 +350,11 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
+        Post(events);
+    }
+
+    private void Post(ReadyEvents events)
+    {
         if (Interlocked.Or(ref _events, (int)events) == 0)
         {
             // A loop that has ended has closed its connections.
