@@ -21,7 +21,7 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
         await using var host = await SampleHost.StartAsync(kind);
         var page = await chromium.OpenAsync(host.BaseAddress);
         await Expect(page.Locator("#server")).ToHaveTextAsync(
-            $"evio · {(kind == Kind.EvioInline ? "inline" : "threadpool")} · roundrobin · {SampleHost.Loops} loops · process {Environment.ProcessId}", Patient);
+            $"evio · {kind.ToString()["Evio".Length..].ToLowerInvariant()} · roundrobin · {SampleHost.Loops} loops · process {Environment.ProcessId}", Patient);
         await Expect(page.Locator("#lanes h3")).ToHaveTextAsync(["Loop 0", "Loop 1", "Loop 2", "Loop 3"], Patient);
         await Expect(page.Locator("#state")).ToHaveTextAsync("live", Patient);
 
@@ -69,6 +69,12 @@ public sealed class FrontPageTests(Chromium chromium) : IClassFixture<Chromium>
         {
             // The other loops have nothing to do: theirs rounds to 0 %.
             await page.WaitForFunctionAsync("() => Object.values(window.most).some(most => most >= 10)");
+        }
+        else if (kind == Kind.EvioAdaptive)
+        {
+            // Kestrel begins a connection on the thread pool. On one that is begun, another thread takes the loop over.
+            await page.GetByRole(AriaRole.Button, new() { Name = "Send a blocking request" }).ClickAsync();
+            await SeesAsync(page, "takeOvers", static lanes => lanes.Sum() > 0);
         }
     }
 

@@ -20,7 +20,7 @@ public sealed class OperationsTests
     }
 
     [Theory, EvioTransports]
-    public async Task It_is_not_well_when_a_loop_is_held(TransportKind kind)
+    public async Task It_is_not_well_when_a_loop_is_held_and_nobody_takes_it_over(TransportKind kind)
     {
         await using var host = await SampleHost.StartAsync(kind);
         using var client = host.CreateClient();
@@ -34,8 +34,16 @@ public sealed class OperationsTests
 
             using var held = await client.GetAsync("/health").OrTimeout();
 
-            Assert.Equal(HttpStatusCode.ServiceUnavailable, held.StatusCode);
-            Assert.Equal("loops: Unhealthy, no answer within 1 s from 2\n", await held.Content.ReadAsStringAsync().OrTimeout());
+            if (kind == TransportKind.EvioAdaptive)
+            {
+                // The thread is held; the loop goes on with another one.
+                Assert.Equal("loops: Healthy, 4 answer\n", await held.Content.ReadAsStringAsync().OrTimeout());
+            }
+            else
+            {
+                Assert.Equal(HttpStatusCode.ServiceUnavailable, held.StatusCode);
+                Assert.Equal("loops: Unhealthy, no answer within 1 s from 2\n", await held.Content.ReadAsStringAsync().OrTimeout());
+            }
         }
         finally
         {

@@ -440,14 +440,9 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when another thread has taken the loop over; true when it is to end.</returns>
     private bool TryGoOn(LoopThread thread)
     {
-        if (_call is { } overdue)
+        if (!TryTellOverdue(thread))
         {
-            _call = null;
-            Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
-            if (thread.Loop != this)
-            {
-                return false;
-            }
+            return false;
         }
 
         while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
@@ -468,6 +463,21 @@ public sealed class EventLoop : IMonitored
         }
 
         return false;
+    }
+
+    /// <summary>
+    /// Tells the call that cost another thread the loop. Apart from what runs for long, whose stack would hold the call for as long.
+    /// </summary>
+    /// <returns>False when another thread has taken the loop over.</returns>
+    private bool TryTellOverdue(LoopThread thread)
+    {
+        if (_call is { } overdue)
+        {
+            _call = null;
+            Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
+        }
+
+        return thread.Loop == this;
     }
 
     private int Wait()

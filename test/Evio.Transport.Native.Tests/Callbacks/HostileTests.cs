@@ -76,7 +76,12 @@ public sealed class HostileTests
         Support.Waiting.Until(() => ProcessState.OpenedSince(before).Count == 0);
         Support.Waiting.Until(() => CountAlive(connections) == 1);
         Support.Waiting.Until(() => server.Loops.All(static loop => TimersOf(loop).IsEmpty));
-        Assert.Equal(Loops, ProcessState.Threads("Evio loop"));
+        if (TestScheduling.Value != LoopScheduling.Adaptive)
+        {
+            // With adaptive scheduling spare threads stay for a while.
+            Assert.Equal(Loops, ProcessState.Threads("Evio loop"));
+        }
+
         Assert.False(server.Completion.IsCompleted);
     }
 
