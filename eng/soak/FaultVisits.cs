@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Net.WebSockets;
@@ -72,10 +73,12 @@ internal static class FaultVisits
         for (var left = visit.Random.Next(1, 5); left > 0; left--)
         {
             using var patience = CancellationTokenSource.CreateLinkedTokenSource(visit.Cancellation);
-            var givenUp = visit.Random.Next(3) switch
+            var kind = visit.Random.Next(3);
+            var began = Stopwatch.GetTimestamp();
+            var givenUp = kind switch
             {
-                0 => client.GetByteArrayAsync("/wait?ms=60000", patience.Token),
-                1 => client.GetByteArrayAsync("/large?bytes=1000000000", patience.Token),
+                0 => ReadAsync(client, "/wait?ms=60000", patience.Token),
+                1 => ReadAsync(client, "/large?bytes=1000000000", patience.Token),
                 _ => PostForeverAsync(client, patience.Token),
             };
             var (path, body) = HttpVisits.Simple(visit.Random);
@@ -85,8 +88,10 @@ internal static class FaultVisits
             visit.Tally.Fault();
             try
             {
-                await givenUp;
-                throw new SoakException("an answer to a request that has no end");
+                var answer = await givenUp;
+                throw new SoakException(
+                    $"{scheme} {version}: an answer of {answer} bytes to {(kind == 0 ? "/wait" : kind == 1 ? "/large" : "/upload")}, a request that has no end, "
+                    + $"{Stopwatch.GetElapsedTime(began).TotalSeconds:F1} s after its beginning");
             }
             catch (Exception cancelled) when (cancelled is OperationCanceledException && !visit.Cancellation.IsCancellationRequested)
             {
@@ -180,11 +185,27 @@ internal static class FaultVisits
         }
     }
 
-    private static async Task<byte[]> PostForeverAsync(HttpClient client, CancellationToken cancellation)
+    private static async Task<long> ReadAsync(HttpClient client, string path, CancellationToken cancellation)
+    {
+        await using var answer = await client.GetStreamAsync(path, cancellation);
+        var buffer = new byte[64 * 1024];
+        var length = 0L;
+        while (await answer.ReadAsync(buffer, cancellation) is var count and > 0)
+        {
+            length += count;
+
+            // Reads that need not wait would keep a thread of the pool from everybody else, from who gives this up as well.
+            await Task.Yield();
+        }
+
+        return length;
+    }
+
+    private static async Task<long> PostForeverAsync(HttpClient client, CancellationToken cancellation)
     {
         using var content = new StreamContent(new EndlessStream());
         using var response = await client.PostAsync("/upload", content, cancellation);
-        return await response.Content.ReadAsByteArrayAsync(cancellation);
+        return (await response.Content.ReadAsByteArrayAsync(cancellation)).Length;
     }
 
     private sealed class EndlessStream : Stream
