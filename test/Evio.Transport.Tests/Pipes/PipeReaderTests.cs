@@ -12,6 +12,11 @@ public sealed class PipeReaderOverEvioInlineTests : PipeReaderContractTests
     private protected override ValueTask<ReaderEnds> CreateAsync() => ReaderEnds.OverSocketAsync(TransportKind.EvioInline);
 }
 
+public sealed class PipeReaderOverEvioAdaptiveTests : PipeReaderContractTests
+{
+    private protected override ValueTask<ReaderEnds> CreateAsync() => ReaderEnds.OverSocketAsync(TransportKind.EvioAdaptive);
+}
+
 public sealed class PipeReaderOverEvioThreadPoolTests : PipeReaderContractTests
 {
     private protected override ValueTask<ReaderEnds> CreateAsync() => ReaderEnds.OverSocketAsync(TransportKind.EvioThreadPool);

@@ -12,6 +12,11 @@ public sealed class PipeWriterOverEvioInlineTests : PipeWriterContractTests
     private protected override ValueTask<WriterEnds> CreateAsync() => WriterEnds.OverSocketAsync(TransportKind.EvioInline);
 }
 
+public sealed class PipeWriterOverEvioAdaptiveTests : PipeWriterContractTests
+{
+    private protected override ValueTask<WriterEnds> CreateAsync() => WriterEnds.OverSocketAsync(TransportKind.EvioAdaptive);
+}
+
 public sealed class PipeWriterOverEvioThreadPoolTests : PipeWriterContractTests
 {
     private protected override ValueTask<WriterEnds> CreateAsync() => WriterEnds.OverSocketAsync(TransportKind.EvioThreadPool);
