@@ -22,6 +22,9 @@ internal static class RespCommand
     private const int MaxArguments = 1024 * 1024;
     private const int MaxLine = 64 * 1024;
 
+    /// <summary>No number that could be permitted has more characters, the carriage return included.</summary>
+    private const int MaxNumber = 16;
+
     /// <summary>Finds the first command of <paramref name="data"/>.</summary>
     /// <param name="data">The input so far.</param>
     /// <param name="arguments">Filled with where in <paramref name="data"/> its arguments are, the name first; empty for an empty command.</param>
@@ -100,10 +103,14 @@ internal static class RespCommand
         next = 0;
         var line = data[start..];
         var end = line.IndexOf((byte)'\n');
+        if ((end < 0 ? line.Length : end) > MaxNumber)
+        {
+            return error;
+        }
+
         if (end < 0)
         {
-            // No number that could be permitted is longer.
-            return line.Length > 16 ? error : RespResult.Incomplete;
+            return RespResult.Incomplete;
         }
 
         next = start + end + 1;
@@ -117,9 +124,14 @@ internal static class RespCommand
     {
         length = 0;
         var end = data.IndexOf((byte)'\n');
+        if ((end < 0 ? data.Length : end) > MaxLine)
+        {
+            return RespResult.TooLong;
+        }
+
         if (end < 0)
         {
-            return data.Length > MaxLine ? RespResult.TooLong : RespResult.Incomplete;
+            return RespResult.Incomplete;
         }
 
         length = end + 1;
