@@ -1,6 +1,8 @@
+using System.Diagnostics;
+
 namespace Evio.Samples.WebApp.Endpoints;
 
-/// <summary>Handlers that take time: one holds its thread, the other gives it back.</summary>
+/// <summary>Handlers that take time: one holds its thread, one a processor as well, and one gives its thread back.</summary>
 internal static class DelayEndpoints
 {
     private static readonly QueryNumber Milliseconds = new("ms", Default: 1000, Min: 0, Max: 60_000);
@@ -10,6 +12,7 @@ internal static class DelayEndpoints
         var state = endpoints.ServiceProvider.GetRequiredService<ServerState>();
         var lifetime = endpoints.ServiceProvider.GetRequiredService<IHostApplicationLifetime>();
         endpoints.MapGet("/block", context => BlockAsync(context, lifetime.ApplicationStopping));
+        endpoints.MapGet("/spin", SpinAsync);
         endpoints.MapGet("/wait", context => WaitAsync(context, state));
     }
 
@@ -23,6 +26,21 @@ internal static class DelayEndpoints
         // As Thread.Sleep would, but Ctrl+C ends it.
         stopping.WaitHandle.WaitOne((int)milliseconds);
         return context.Response.WriteAsync("blocked\n", context.RequestAborted);
+    }
+
+    private static Task SpinAsync(HttpContext context)
+    {
+        if (!Milliseconds.TryRead(context.Request, out var milliseconds))
+        {
+            return QueryNumber.RefuseAsync(context.Response, Milliseconds);
+        }
+
+        for (var began = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(began).TotalMilliseconds < milliseconds && !context.RequestAborted.IsCancellationRequested;)
+        {
+            Thread.SpinWait(1000);
+        }
+
+        return context.Response.WriteAsync("computed\n", context.RequestAborted);
     }
 
     private static async Task WaitAsync(HttpContext context, ServerState state)

@@ -16,6 +16,7 @@ public static class SampleEndpoints
         GET  /stream?chunks=N&bytes=M&delayMs=D  N flushed chunks of M bytes, D ms apart
         GET  /sse?count=N&delayMs=D              N server-sent events, D ms apart
         GET  /block?ms=N                         blocks its thread for N ms
+        GET  /spin?ms=N                          computes for N ms, which holds a processor as well
         GET  /wait?ms=N                          awaits N ms; /info counts those whose client left before
         GET  /ws                                 WebSocket echo
         GET  /info                               transport, loops and their connections, process id
