@@ -28,11 +28,12 @@ typedef struct {
     char *head;
     size_t pending_length, pending_sent; // output that the kernel had no room for
     char *pending;
+    bool last; // ends when its output is sent
 } connection;
 
 static int poller;
-static char response[512];
-static size_t response_length;
+static char response[512], last_response[512]; // to a request with "Connection: close"
+static size_t response_length, last_response_length;
 static bool has_date;
 static time_t date_of_response;
 
@@ -51,9 +52,9 @@ static void update_date(void) {
     }
     date_of_response = now.tv_sec;
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now.tv_sec));
-    response_length = (size_t)snprintf(
-        response, sizeof response,
-        "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nContent-Type: text/plain\r\nDate: %s\r\nServer: Kestrel\r\n\r\nHello, World!", date);
+    const char *format = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n%sContent-Type: text/plain\r\nDate: %s\r\nServer: Kestrel\r\n\r\nHello, World!";
+    response_length = (size_t)snprintf(response, sizeof response, format, "", date);
+    last_response_length = (size_t)snprintf(last_response, sizeof last_response, format, "Connection: close\r\n", date);
 }
 
 static void interest(connection *c, uint32_t events, int operation) {
@@ -99,9 +100,20 @@ static void on_writable(connection *c) {
     }
     c->pending_sent += sent < 0 ? 0 : (size_t)sent;
     if (c->pending_sent == c->pending_length) {
+        if (c->last) {
+            close_connection(c);
+            return;
+        }
         c->pending_length = 0;
         interest(c, EPOLLIN, EPOLL_CTL_MOD);
     }
+}
+
+// Where the load generator has it: the last header of all.
+static bool asks_to_close(const char *head, const char *end) {
+    static const char header[] = "\r\nConnection: close";
+    size_t length = sizeof header - 1;
+    return has_date && (size_t)(end - head) >= length && memcmp(end - length, header, length) == 0;
 }
 
 // Answers every request in the input in one send.
@@ -109,14 +121,16 @@ static void answer(connection *c, char *input, size_t length) {
     static char output[INPUT_SIZE * 8];
     size_t output_length = 0;
     char *at = input, *end = input + length, *next;
-    while ((next = memmem(at, (size_t)(end - at), "\r\n\r\n", 4)) != NULL) {
-        if (output_length + response_length > sizeof output) {
+    while (!c->last && (next = memmem(at, (size_t)(end - at), "\r\n\r\n", 4)) != NULL) {
+        if (output_length + sizeof response > sizeof output) {
             // Requests of less than 20 bytes each: none of the load generators sends that.
             close_connection(c);
             return;
         }
-        memcpy(output + output_length, response, response_length);
-        output_length += response_length;
+        c->last = asks_to_close(at, next);
+        size_t answer_length = c->last ? last_response_length : response_length;
+        memcpy(output + output_length, c->last ? last_response : response, answer_length);
+        output_length += answer_length;
         at = next + 4;
     }
 
@@ -129,8 +143,8 @@ static void answer(connection *c, char *input, size_t length) {
         c->head = c->head != NULL ? c->head : malloc(HEAD_SIZE);
         memcpy(c->head, at, c->head_length);
     }
-    if (output_length > 0) {
-        send_all(c, output, output_length);
+    if (output_length > 0 && send_all(c, output, output_length) && c->last && c->pending_length == 0) {
+        close_connection(c);
     }
 }
 
