@@ -298,18 +298,23 @@ public sealed class EventLoop : IMonitored
 
     bool IMonitored.IsBusy => TurnTaking.IsInCall(_turns.Observe());
 
-    bool IMonitored.Look()
+    Sight IMonitored.Look()
     {
         var word = _turns.Observe();
         var isSame = word == _seen;
         _seen = word;
         if (!TurnTaking.IsInCall(word))
         {
-            return !isSame;
+            return isSame ? Sight.Idle : Sight.Busy;
+        }
+
+        if (!isSame)
+        {
+            return Sight.InCall;
         }
 
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
-        if (isSame && _threads.Take() is { } thread)
+        if (_threads.Take() is { } thread)
         {
             // And before it can come back it is counted as late.
             var late = _thread!;
@@ -328,7 +333,7 @@ public sealed class EventLoop : IMonitored
             }
         }
 
-        return true;
+        return Sight.Overdue;
     }
 
     /// <summary>Where the loop's doings are counted. From any thread.</summary>

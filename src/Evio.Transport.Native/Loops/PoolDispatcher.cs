@@ -66,29 +66,35 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         }
     }
 
-    public bool Look()
+    public Sight Look()
     {
-        var busy = IsBusy;
+        var sight = Volatile.Read(ref _active) > 0 ? Sight.Busy : Sight.Idle;
         var isAnyQueued = false;
         foreach (var worker in Volatile.Read(ref _workers))
         {
-            worker.Look();
+            var workersSight = worker.Look();
+            sight = workersSight > sight ? workersSight : sight;
             isAnyQueued |= worker.IsQueued;
         }
 
         var wait = !_ready.IsEmpty;
-        if (wait && Interlocked.CompareExchange(ref _active, 1, 0) == 0)
+        if (wait)
         {
-            Start();
-        }
-        else if (wait && _waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
-        {
-            Interlocked.Increment(ref _active);
-            Start();
+            sight = sight > Sight.InCall ? sight : Sight.InCall;
+            if (Interlocked.CompareExchange(ref _active, 1, 0) == 0)
+            {
+                Start();
+            }
+            else if (_waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
+            {
+                sight = Sight.Overdue;
+                Interlocked.Increment(ref _active);
+                Start();
+            }
         }
 
         _waited = wait;
-        return busy;
+        return sight;
     }
 
     private void EndBatch()
@@ -192,17 +198,29 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         }
 
         /// <summary>Takes its place from it if it is in the same call as at the last look.</summary>
-        internal void Look()
+        internal Sight Look()
         {
             var word = _turns.Observe();
-            if (word == _seen && _turns.TryTakeOver(word, out _))
+            var isSame = word == _seen;
+            _seen = word;
+            if (!TurnTaking.IsInCall(word))
+            {
+                return isSame ? Sight.Idle : Sight.Busy;
+            }
+
+            if (!isSame)
+            {
+                return Sight.InCall;
+            }
+
+            if (_turns.TryTakeOver(word, out _))
             {
                 var call = Volatile.Read(ref _call);
                 Interlocked.Decrement(ref dispatcher._active);
                 call?.OnOverdue();
             }
 
-            _seen = word;
+            return Sight.Overdue;
         }
     }
 }
