@@ -6,11 +6,15 @@ namespace Evio.Transport.Native.Sockets;
 /// <summary>The files that listening on Unix-domain addresses makes.</summary>
 internal static class SocketFiles
 {
-    /// <summary>The file of an address; null for abstract addresses (unix(7)), which have none. The BCL prints those with a leading '@'.</summary>
+    /// <summary>Of sun_path in sockaddr_un, on every system.</summary>
+    private const int PathOffset = 2;
+
+    /// <summary>The file of an address; null for abstract addresses (unix(7)), which have none.</summary>
     internal static string? PathOf(UnixDomainSocketEndPoint endPoint)
     {
-        var path = endPoint.ToString();
-        return path is [] or ['@' or '\0', ..] ? null : Path.GetFullPath(path);
+        // Not their text: the BCL prints them with a leading '@', with which a file's name may begin too.
+        var address = endPoint.Serialize();
+        return address.Size <= PathOffset || address[PathOffset] == 0 ? null : Path.GetFullPath(endPoint.ToString());
     }
 
     /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>

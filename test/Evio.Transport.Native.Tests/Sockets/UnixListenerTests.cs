@@ -191,6 +191,19 @@ public sealed class UnixListenerTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_file_whose_name_looks_like_an_abstract_address_is_a_file_like_any_other()
+    {
+        // Relative: in any other path the '@' is not the first character.
+        var name = $"@{Guid.NewGuid():N}";
+        await using var server = await StartAsync("600", new UnixDomainSocketEndPoint(name));
+        Assert.Equal("600", ModeOf(name));
+
+        await server.Listener.CloseAsync().Within();
+
+        Assert.False(File.Exists(name));
+    }
+
+    [Fact]
     public async Task An_abstract_address_works_without_a_file()
     {
         var endPoint = new UnixDomainSocketEndPoint($"\0evio-{Guid.NewGuid():N}");
