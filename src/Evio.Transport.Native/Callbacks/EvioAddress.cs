@@ -35,7 +35,12 @@ internal sealed class EvioAddress
     /// <summary>Reads an address. Host names are looked up.</summary>
     /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
     /// <exception cref="SocketException">The host name is not known.</exception>
-    internal static EvioAddress Parse(string text)
+    internal static EvioAddress Parse(string text) => Parse(text, Dns.GetHostAddresses);
+
+    /// <inheritdoc cref="Parse(string)"/>
+    /// <param name="text">The address.</param>
+    /// <param name="lookUp">As <see cref="Dns.GetHostAddresses(string, AddressFamily)"/>.</param>
+    internal static EvioAddress Parse(string text, Func<string, AddressFamily, IPAddress[]> lookUp)
     {
         ArgumentNullException.ThrowIfNull(text);
         var schemeEnd = text.IndexOf("://", StringComparison.Ordinal);
@@ -54,7 +59,7 @@ internal sealed class EvioAddress
             case "tcp" or "tcp4" or "tcp6" or "udp" or "udp4" or "udp6":
                 return new EvioAddress(text)
                 {
-                    EndPoint = ParseIP(text, kind, where),
+                    EndPoint = ParseIP(text, kind, where, lookUp),
                     IsDatagram = kind[0] == 'u',
                     DualMode = kind.Length == 3,
                     ReusePort = reusePort,
@@ -64,6 +69,18 @@ internal sealed class EvioAddress
                 if (where.Length == 0)
                 {
                     Refuse(text, "it has no path");
+                }
+
+                // An abstract address (unix(7)), as Go and the BCL write it.
+                if (where[0] == '@' && OperatingSystem.IsLinux())
+                {
+                    where = '\0' + where[1..];
+                }
+
+                // The system would take what is before it for the path.
+                if (where.AsSpan(1).Contains('\0'))
+                {
+                    Refuse(text, "its path contains a null character");
                 }
 
                 try
@@ -106,7 +123,7 @@ internal sealed class EvioAddress
         return reusePort;
     }
 
-    private static IPEndPoint ParseIP(string text, string kind, string where)
+    private static IPEndPoint ParseIP(string text, string kind, string where, Func<string, AddressFamily, IPAddress[]> lookUp)
     {
         var family = kind[^1] switch
         {
@@ -132,10 +149,10 @@ internal sealed class EvioAddress
             Refuse(text, $"'{where[(colon + 1)..]}' is no port from 0 to 65535");
         }
 
-        return new IPEndPoint(ParseHost(text, where[..colon], family), port);
+        return new IPEndPoint(ParseHost(text, where[..colon], family, lookUp), port);
     }
 
-    private static IPAddress ParseHost(string text, string host, AddressFamily family)
+    private static IPAddress ParseHost(string text, string host, AddressFamily family, Func<string, AddressFamily, IPAddress[]> lookUp)
     {
         if (host.Length == 0)
         {
@@ -143,11 +160,20 @@ internal sealed class EvioAddress
         }
 
         var isBracketed = host[0] == '[' && host[^1] == ']';
-        if (IPAddress.TryParse(isBracketed ? host.AsSpan(1, host.Length - 2) : host, out var address))
+        var literal = isBracketed ? host.AsSpan(1, host.Length - 2) : host;
+        if (IPAddress.TryParse(literal, out var address))
         {
-            if (isBracketed != (address.AddressFamily == AddressFamily.InterNetworkV6))
+            // Which takes brackets of its own too, with a port that it ignores.
+            if (isBracketed != (address.AddressFamily == AddressFamily.InterNetworkV6) || literal.StartsWith('['))
             {
                 Refuse(text, "an IPv6 address, and only that, stands in brackets, as in tcp://[::1]:5000");
+            }
+
+            // A zone that is no interface's name or number it takes for none.
+            var zone = literal.IndexOf('%');
+            if (zone >= 0 && address.ScopeId == 0 && literal[(zone + 1)..].ContainsAnyExcept('0'))
+            {
+                Refuse(text, $"this machine has no interface '{literal[(zone + 1)..]}'");
             }
 
             if (family != AddressFamily.Unspecified && address.AddressFamily != family)
@@ -163,23 +189,32 @@ internal sealed class EvioAddress
             Refuse(text, $"'{host}' is neither an IP address nor a host name");
         }
 
-        var addresses = LookUp(text, host, family);
+        var addresses = LookUp(text, host, family, lookUp);
 
         // As Go does: of a name with addresses of both families, the IPv4 one.
         return addresses.FirstOrDefault(static candidate => candidate.AddressFamily == AddressFamily.InterNetwork) ?? addresses[0];
     }
 
-    private static IPAddress[] LookUp(string text, string host, AddressFamily family)
+    private static IPAddress[] LookUp(string text, string host, AddressFamily family, Func<string, AddressFamily, IPAddress[]> lookUp)
     {
+        var error = SocketError.NoData;
         try
         {
-            return Dns.GetHostAddresses(host, family);
+            if (lookUp(host, family) is [_, ..] addresses)
+            {
+                return addresses;
+            }
         }
         catch (SocketException exception)
         {
-            throw new SocketException(
-                (int)exception.SocketErrorCode, $"The address '{text}' cannot be used: '{host}' could not be looked up ({exception.SocketErrorCode}).");
+            error = exception.SocketErrorCode;
         }
+        catch (ArgumentException)
+        {
+            Refuse(text, $"'{host}' is too long for a host name");
+        }
+
+        throw new SocketException((int)error, $"The address '{text}' cannot be used: '{host}' could not be looked up ({error}).");
     }
 
     private static IPAddress AnyOf(AddressFamily family) =>

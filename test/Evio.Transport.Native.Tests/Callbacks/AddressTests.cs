@@ -70,6 +70,21 @@ public sealed class AddressTests
         Assert.Equal(loopback.GetIPProperties().GetIPv6Properties().Index, named.Address.ScopeId);
     }
 
+    [Theory]
+    [InlineData("unix")]
+    [InlineData("unix-net")]
+    public async Task AtSign_MakesAnAbstractAddress(string scheme)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux has abstract addresses.");
+        var name = $"{Guid.NewGuid():N}";
+        await using var server = await EvioServer.StartAsync(EvioTests.EchoEvents(), $"{scheme}://@{name}");
+
+        using var client = await Client.ConnectAsync(new UnixDomainSocketEndPoint($"\0{name}"));
+
+        await client.ExpectEchoAsync("x");
+        Assert.False(File.Exists($"@{name}"));
+    }
+
     /// <summary>No name ends so (RFC 6761); without a resolver it cannot be found out either.</summary>
     [Fact]
     public async Task UnknownHost_IsRefusedByName()

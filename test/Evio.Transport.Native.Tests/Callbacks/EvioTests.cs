@@ -263,6 +263,11 @@ public sealed class EvioTests
     [InlineData("tcp://:0?reuseport=2", "reuseport=2")]
     [InlineData("unix://", "no path")]
     [InlineData("unix-net://", "no path")]
+    [InlineData("unix:///tmp/a\0b", "null character")]
+    [InlineData("tcp://[[::1]]:0", "in brackets")]
+    [InlineData("udp6://[[::1]:9]:0", "in brackets")]
+    [InlineData("tcp6://[fe80::1%no-such]:0", "no interface 'no-such'")]
+    [InlineData("udp://[fe80::1%4294967296]:0", "no interface '4294967296'")]
     public async Task BadAddress_IsRefusedWithTheReason(string address, string reason)
     {
         var exception = await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events(), address));
@@ -270,6 +275,10 @@ public sealed class EvioTests
         Assert.Contains($"'{address}'", exception.Message, StringComparison.Ordinal);
         Assert.Contains(reason, exception.Message.Replace(address, "", StringComparison.Ordinal), StringComparison.Ordinal);
     }
+
+    [Fact]
+    public Task LongHostName_IsRefusedWithTheReason() =>
+        BadAddress_IsRefusedWithTheReason($"tcp://{string.Join('.', Enumerable.Repeat("name", 60))}:0", "too long");
 
     [Theory]
     [InlineData("tcp://")]
