@@ -43,11 +43,15 @@ internal sealed class ConnectedPair : IAsyncDisposable
 
     /// <summary>A pair whose client takes little before it reads, so that the server's output backs up early.</summary>
     public static Task<ConnectedPair> WithSlowClientAsync(TransportKind kind, TransportSettings? settings = null) =>
-        CreateAsync(kind, settings, configureClient: static socket => socket.ReceiveBufferSize = 32 * 1024);
+        CreateAsync(kind, settings, configureClient: MakeSlow);
+
+    /// <summary>Leaves <paramref name="client"/> room for little that it has not read.</summary>
+    public static void MakeSlow(Socket client) => client.ReceiveBufferSize = 32 * 1024;
 
     /// <summary>A pair through <paramref name="listener"/>, which stays the caller's.</summary>
-    public static Task<ConnectedPair> ThroughAsync(IConnectionListener listener, EndPoint? endPoint = null) =>
-        ConnectAsync(ownTransport: null, listener, endPoint ?? listener.EndPoint, configureClient: null);
+    public static Task<ConnectedPair> ThroughAsync(
+        IConnectionListener listener, EndPoint? endPoint = null, Action<Socket>? configureClient = null) =>
+        ConnectAsync(ownTransport: null, listener, endPoint ?? listener.EndPoint, configureClient);
 
     /// <summary>Another pair through the same listener. Dispose it first: the listener and the transport stay this pair's.</summary>
     public Task<ConnectedPair> ConnectAnotherAsync() => ThroughAsync(_listener);

@@ -133,6 +133,13 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
     {
+        ThrowIfCompleted();
+        if (Volatile.Read(ref _closed))
+        {
+            // As Pipe does: nobody is there to read it, so nothing is copied, and no cancellation is told of.
+            return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
+        }
+
         if (cancellationToken.IsCancellationRequested)
         {
             // Before anything is copied: a refused write leaves nothing behind.

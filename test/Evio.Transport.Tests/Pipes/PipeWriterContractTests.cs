@@ -357,6 +357,7 @@ public abstract class PipeWriterContractTests : IAsyncLifetime
         Assert.Throws<InvalidOperationException>(() => Writer.GetMemory());
         Assert.Throws<InvalidOperationException>(() => GetSpanLength(0));
         await Assert.ThrowsAsync<InvalidOperationException>(async () => await Writer.WriteAsync("x"u8.ToArray()).OrTimeout());
+        await Assert.ThrowsAsync<InvalidOperationException>(async () => await Writer.WriteAsync("x"u8.ToArray(), new CancellationToken(true)).OrTimeout());
     }
 
     [Fact]
@@ -423,6 +424,18 @@ public abstract class PipeWriterContractTests : IAsyncLifetime
             Append(new byte[10_000]);
             Assert.True((await Writer.FlushAsync().OrTimeout()).IsCompleted);
         }
+    }
+
+    [Fact]
+    public async Task A_write_that_nobody_can_read_tells_of_that_and_not_of_cancellation()
+    {
+        await _ends.AbandonAsync();
+        await Eventually.HoldsAsync(async () => (await Writer.WriteAsync(new byte[100]).OrTimeout()).IsCompleted);
+
+        Writer.CancelPendingFlush();
+
+        var result = await Writer.WriteAsync(new byte[100], new CancellationToken(true)).OrTimeout();
+        Assert.Equal((false, true), (result.IsCanceled, result.IsCompleted));
     }
 
     [Fact]
