@@ -8,8 +8,8 @@ namespace Evio.Transport.Native;
 /// <remarks>
 /// <para>
 /// Addresses are written <c>scheme://where</c>: <c>tcp://127.0.0.1:5000</c>, <c>tcp4://:5000</c>, <c>tcp6://[::1]:5000</c>, <c>udp://:5000</c>,
-/// <c>unix:///tmp/socket</c>. Port 0 takes any free port; an empty host stands for all addresses. A scheme with the suffix <c>-net</c>
-/// (<c>tcp-net://...</c>) runs on <see cref="System.Net.Sockets"/> instead of the poller, as all do where there is no poller.
+/// <c>unix:///tmp/socket</c>, and on Linux <c>unix://@name</c> for an abstract address (unix(7)). Port 0 takes any free port; an empty host stands
+/// for all addresses. A scheme with the suffix <c>-net</c> (<c>tcp-net://...</c>) runs on <see cref="System.Net.Sockets"/> instead of the poller, as all do where there is no poller.
 /// <c>?reuseport=true</c> lets other processes bind the same port.
 /// </para>
 /// <para>All members may be used from any thread.</para>

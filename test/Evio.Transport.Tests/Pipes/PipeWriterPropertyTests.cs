@@ -87,7 +87,7 @@ public sealed class PipeWriterPropertyTests
                 using var comparison = new Comparison(pair);
                 await comparison.RunAsync(operations);
             },
-            iter: 100,
+            iter: 50,
             threads: 1,
             print: static operations => string.Join(", ", operations));
     }
