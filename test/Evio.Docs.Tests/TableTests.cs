@@ -30,7 +30,7 @@ public sealed partial class TableTests
         var callbacks = typeof(Events).GetProperties().Where(static property => IsCallback(property.PropertyType)).Select(static property => property.Name);
         var text = string.Join('\n', Readme);
 
-        Assert.Empty(callbacks.Where(name => !text.Contains($"`{name}`", StringComparison.Ordinal)));
+        Assert.DoesNotContain(callbacks, name => !text.Contains($"`{name}`", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -69,7 +69,7 @@ public sealed partial class TableTests
         Assert.Contains("--transport", switches);
         var shown = string.Join('\n', Rows("| switch | default | meaning |").Select(static row => row[0]));
 
-        Assert.Empty(switches.Where(name => !shown.Contains($"`{name} ", StringComparison.Ordinal)));
+        Assert.DoesNotContain(switches, name => !shown.Contains($"`{name} ", StringComparison.Ordinal));
     }
 
     private static Dictionary<string, string> Options(object defaults) => defaults.GetType()
