@@ -17,7 +17,7 @@ public enum EvioScheduling
     Inline,
 
     /// <summary>
-    /// On the loop's own thread, as with <see cref="Inline"/>, and safe for code that blocks: a thread that does not come back within one to two milliseconds loses
+    /// On the loop's own thread, as with <see cref="Inline"/>, and safe for code that blocks: a thread that does not come back within one to five milliseconds loses
     /// its loop to another one, which goes on with the other connections. See <see cref="EvioTransportOptions.MaxLateThreads"/> for the limit.
     /// </summary>
     Adaptive,

@@ -31,10 +31,14 @@ internal sealed partial class DocumentPage
     /// <summary>The folder of the repository.</summary>
     public static string Root { get; } = FindRoot();
 
+    /// <summary>The pages that feeds show of the packages.</summary>
+    public static IReadOnlyList<string> Packages { get; } = ["src/Evio.Transport.Native/README.md", "src/Evio.Transport/README.md", "templates/README.md"];
+
     public static IReadOnlyList<DocumentPage> All { get; } =
     [
         .. Directory.EnumerateFiles(Root, "*.md")
             .Concat(Directory.EnumerateFiles(Path.Combine(Root, "docs"), "*.md"))
+            .Concat(Packages.Select(static name => Path.Combine(Root, name)))
             .Order(StringComparer.Ordinal)
             .Select(static path => new DocumentPage(Path.GetRelativePath(Root, path), File.ReadLines(path))),
     ];

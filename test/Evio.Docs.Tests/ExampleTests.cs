@@ -55,24 +55,11 @@ public sealed partial class ExampleTests
                 app.Run();
                 """,
         },
-        ["readme-callbacks"] = new(static async run =>
-        {
-            var port = run.Port(5000);
-            using (var tcp = await run.ConnectAsync(port))
-            {
-                await AssertEchoesAsync(tcp);
-            }
+        ["readme-callbacks"] = new(EchoesEverywhereAsync) { Wrap = static block => $"using Evio.Transport.Native;\n{block}" },
 
-            using var udp = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-            await udp.ConnectAsync(new IPEndPoint(IPAddress.Loopback, port)).OrTimeout();
-            await AssertEchoesAsync(udp);
-            using var unix = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            await unix.ConnectAsync(new UnixDomainSocketEndPoint(run.UnixPath)).OrTimeout();
-            await AssertEchoesAsync(unix);
-        })
-        {
-            Wrap = static block => $"using Evio.Transport.Native;\n{block}",
-        },
+        // The packages' pages
+        ["package-kestrel"] = new(static run => run.GetsAsync("/", "Hello from an event loop")),
+        ["package-callbacks"] = new(EchoesEverywhereAsync),
 
         // docs/getting-started.md
         ["start-kestrel"] = new(static async run =>
@@ -194,6 +181,22 @@ public sealed partial class ExampleTests
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
         await socket.ConnectAsync(endPoint).OrTimeout();
         return socket;
+    }
+
+    private static async Task EchoesEverywhereAsync(Run run)
+    {
+        var port = run.Port(5000);
+        using (var tcp = await run.ConnectAsync(port))
+        {
+            await AssertEchoesAsync(tcp);
+        }
+
+        using var udp = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        await udp.ConnectAsync(new IPEndPoint(IPAddress.Loopback, port)).OrTimeout();
+        await AssertEchoesAsync(udp);
+        using var unix = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        await unix.ConnectAsync(new UnixDomainSocketEndPoint(run.UnixPath)).OrTimeout();
+        await AssertEchoesAsync(unix);
     }
 
     private static Task AssertEchoesAsync(Socket socket) => AssertAnswersAsync(socket, "hello", "hello");

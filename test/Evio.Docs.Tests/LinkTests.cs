@@ -32,6 +32,16 @@ public sealed class LinkTests
         Assert.Equal(DocumentPage.All.Select(static page => page.Name).Order(), reached.Order());
     }
 
+    /// <summary>A feed shows them without the repository around them.</summary>
+    [Fact]
+    public void Pages_of_packages_link_to_no_file()
+    {
+        var pages = DocumentPage.All.Where(static page => DocumentPage.Packages.Contains(page.Name)).ToArray();
+        Assert.Equal(DocumentPage.Packages.Count, pages.Length);
+
+        Assert.Empty(pages.SelectMany(static page => page.Links).Where(static link => PathOf(link.Page, link.Target) is not null).Select(static link => $"{link.Place}: {link.Target}"));
+    }
+
     private static string? Broken(Link link)
     {
         if (link.Target.Contains("://", StringComparison.Ordinal))

@@ -70,7 +70,7 @@ public sealed class Events
     /// <summary>Whether callbacks may block: <see cref="LoopScheduling.Inline"/>, the default, or <see cref="LoopScheduling.Adaptive"/>.</summary>
     /// <remarks>
     /// <para>
-    /// With the latter, a callback that does not come back within one to two milliseconds goes on beside the loop, and the loop on another thread. Everything
+    /// With the latter, a callback that does not come back within one to five milliseconds goes on beside the loop, and the loop on another thread. Everything
     /// else about its connection waits until it has returned: there are never two callbacks about one connection at a time, and what it writes is sent then.
     /// For <see cref="PreWrite"/> and for datagrams it changes nothing: they must not block.
     /// </para>

@@ -13,7 +13,7 @@ public enum LoopScheduling
     ThreadPool,
 
     /// <summary>
-    /// On the loop's own thread, as <see cref="Inline"/>; but a thread that is in the same call for one to two milliseconds loses its loop to another
+    /// On the loop's own thread, as <see cref="Inline"/>; but a thread that is in the same call for one to five milliseconds loses its loop to another
     /// thread, which goes on where it was, and the call ends beside the loop.
     /// </summary>
     Adaptive,
