@@ -84,6 +84,8 @@ make() {
 
 # Starts template $1's application with the arguments from the third on; $address is what stands behind $2 in its log.
 start() {
+    # There before the application is, which the loop below does not wait for.
+    : >log
     "$1/out/$1" "${@:3}" >log 2>&1 &
     server=$!
     address=''
