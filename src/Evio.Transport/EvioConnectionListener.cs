@@ -206,6 +206,8 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         _accept.SetResult(connection);
     }
 
+    bool ILoopCall.TakesLong { get; set; }
+
     void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
 
     void ILoopCall.OnOverdue()

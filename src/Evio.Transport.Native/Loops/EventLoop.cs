@@ -22,6 +22,12 @@ namespace Evio.Transport.Native;
 /// </remarks>
 public sealed class EventLoop : IMonitored
 {
+    /// <summary>
+    /// A call that takes longer, after it has cost its thread the loop if it did, is expected to take long the next time. A thread that was only interrupted, on a
+    /// busy machine, mostly comes back earlier.
+    /// </summary>
+    private static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
+
     private readonly EventLoopGroup _group;
     private readonly Poller _poller;
     private readonly RegistrationTable _registrations = new();
@@ -50,7 +56,7 @@ public sealed class EventLoop : IMonitored
     // What the thread whose turn it is has gone into a call for.
     private ILoopCall? _call;
 
-    // The monitor's: the thread whose turn it is, and what it saw at the last look.
+    // The thread whose turn it is, as who gave it the turn has written it; and what the monitor saw at the last look.
     private LoopThread? _thread;
     private long _seen;
 
@@ -180,6 +186,9 @@ public sealed class EventLoop : IMonitored
             case LoopScheduling.ThreadPool:
                 Dispatcher!.Add(call);
                 break;
+            case LoopScheduling.Adaptive when !IsExhausted && call.TakesLong && TryPassOn():
+                InvokeLate(call);
+                break;
             case LoopScheduling.Adaptive when !IsExhausted && TryBeginCall(call):
                 try
                 {
@@ -191,6 +200,10 @@ public sealed class EventLoop : IMonitored
                     {
                         _call = null;
                     }
+                    else
+                    {
+                        call.TakesLong = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall;
+                    }
                 }
 
                 break;
@@ -200,6 +213,20 @@ public sealed class EventLoop : IMonitored
             default:
                 call.Run();
                 break;
+        }
+    }
+
+    /// <summary>Makes a call on a thread that has no loop any more.</summary>
+    private static void InvokeLate(ILoopCall call)
+    {
+        var began = Stopwatch.GetTimestamp();
+        try
+        {
+            call.Execute();
+        }
+        finally
+        {
+            call.TakesLong = Stopwatch.GetElapsedTime(began) > LongCall;
         }
     }
 
@@ -296,6 +323,30 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
     internal bool TryReturnFromCall() => TryReturn(LoopThread.Current!);
 
+    /// <summary>Gives the loop to another thread before a call that is expected to take long, which would only hold it up.</summary>
+    /// <returns>False when the caller is not the thread whose turn it is, or has to keep it.</returns>
+    private bool TryPassOn()
+    {
+        if (LoopThread.Current is not { InCall: false } thread || thread.Loop != this || _ending || _threads.Take() is not { } next)
+        {
+            return false;
+        }
+
+        _threads.NoteLate(thread);
+        thread.Loop = null;
+        Assign(next, _turns.PassOn(thread.Turn));
+        return true;
+    }
+
+    /// <summary>Has another thread go on with the loop, whose turn it is now.</summary>
+    private void Assign(LoopThread thread, long turn)
+    {
+        _thread = thread;
+        Meter.TakenOver();
+        thread.Assign(this, turn);
+        _threads.NoteTakeOver();
+    }
+
     bool IMonitored.IsBusy => TurnTaking.IsInCall(_turns.Observe());
 
     Sight IMonitored.Look()
@@ -316,19 +367,12 @@ public sealed class EventLoop : IMonitored
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
         if (_threads.Take() is { } thread)
         {
-            // And before it can come back it is counted as late.
-            var late = _thread!;
-            _threads.NoteLate(late);
-            if (_turns.TryTakeOver(word, out var turn))
+            if (_threads.TryTakeOver(_thread!, ref _turns, word, out var turn))
             {
-                _thread = thread;
-                Meter.TakenOver();
-                thread.Assign(this, turn);
-                _threads.NoteTakeOver();
+                Assign(thread, turn);
             }
             else
             {
-                _threads.NoteInTime(late);
                 _threads.Return(thread);
             }
         }

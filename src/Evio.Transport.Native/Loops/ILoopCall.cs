@@ -1,11 +1,17 @@
 namespace Evio.Transport.Native;
 
 /// <summary>
-/// Code that may block, to be run by <see cref="EventLoop.Invoke"/>: through <see cref="Run"/>, or, when the thread pool runs it on its own account, through
+/// Code that may block, to be run by <see cref="EventLoop.Invoke"/>: through <see cref="Run"/>, or, when it runs on its own account, on the thread pool or beside the loop, through
 /// <see cref="IThreadPoolWorkItem.Execute"/>.
 /// </summary>
 public interface ILoopCall : IThreadPoolWorkItem
 {
+    /// <summary>
+    /// Whether it took long the last time, kept here for <see cref="EventLoop.Invoke"/>, which sets it. In an adaptive group the loop then goes on with another thread
+    /// before the call begins, and not after some milliseconds. From different threads, the last of which wins.
+    /// </summary>
+    bool TakesLong { get; set; }
+
     /// <summary>
     /// Runs it. Unless the group is <see cref="LoopScheduling.Inline"/>, <see cref="OnOverdue"/> is called if that takes long. So this may keep back until its end
     /// what should not wait for much longer.

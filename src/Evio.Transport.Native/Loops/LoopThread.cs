@@ -36,6 +36,9 @@ internal sealed class LoopThread
     /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
     internal bool IsLate { get; set; }
 
+    /// <summary>Since when, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it has found that it lost the loop.</summary>
+    internal long LateSince { get; set; }
+
     /// <summary>Starts the thread; it waits for a loop.</summary>
     internal void Start() => _thread.Start();
 

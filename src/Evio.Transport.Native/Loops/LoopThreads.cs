@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
@@ -65,26 +67,42 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
         }
     }
 
-    /// <summary>A thread is about to lose its loop to another one.</summary>
-    internal void NoteLate(LoopThread late)
+    /// <summary>Takes the turn from a thread that is in a call.</summary>
+    /// <param name="thread">The thread, which is late then.</param>
+    /// <param name="turns">Whose turn it is.</param>
+    /// <param name="word">The call.</param>
+    /// <param name="turn">The number of the new turn.</param>
+    /// <returns>False when it came back just in time.</returns>
+    internal bool TryTakeOver(LoopThread thread, ref TurnTaking turns, long word, out long turn)
     {
+        // Under the lock, so that the thread finds itself counted, should it come back at once.
         lock (_lock)
         {
-            _running.Remove(late);
-            late.IsLate = true;
-            _late++;
+            if (!turns.TryTakeOver(word, out turn))
+            {
+                return false;
+            }
+
+            SetLate(thread);
+            return true;
         }
     }
 
-    /// <summary>It has not: it came back just in time.</summary>
-    internal void NoteInTime(LoopThread thread)
+    /// <summary>A thread gives its loop to another one, and is late from now on.</summary>
+    internal void NoteLate(LoopThread thread)
     {
         lock (_lock)
         {
-            _running.Add(thread);
-            thread.IsLate = false;
-            _late--;
+            SetLate(thread);
         }
+    }
+
+    private void SetLate(LoopThread thread)
+    {
+        _running.Remove(thread);
+        thread.IsLate = true;
+        thread.LateSince = Stopwatch.GetTimestamp();
+        _late++;
     }
 
     /// <summary>A thread has lost its loop.</summary>

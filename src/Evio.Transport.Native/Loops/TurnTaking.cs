@@ -15,6 +15,7 @@ namespace Evio.Transport.Native.Loops;
 ///  TryReturn        -                      working, n
 ///  GoOn             in a call, n           -
 ///  TryTakeOver      refused                working, n + 1, of another thread
+///  PassOn           the same               -
 /// </code>
 /// <para>
 /// A thread that was taken over still holds the number n, which the word will never have again: each of its attempts to return fails, and it touches
@@ -48,6 +49,14 @@ internal struct TurnTaking
 
     /// <summary>Goes on with the call that <see cref="TryReturn"/> came back from. It counts as the same call.</summary>
     internal void GoOn(long turn) => Interlocked.Exchange(ref _word, (turn << 1) | 1);
+
+    /// <summary>Gives the job to another thread, without a call. By the turn's thread, which has none then.</summary>
+    /// <returns>The number of the new turn.</returns>
+    internal long PassOn(long turn)
+    {
+        Interlocked.Exchange(ref _word, (turn + 1) << 1);
+        return turn + 1;
+    }
 
     /// <summary>Takes the job from a thread that is in a call. From any thread.</summary>
     /// <param name="word">What <see cref="Observe"/> has returned: the call is still the same one if it succeeds.</param>

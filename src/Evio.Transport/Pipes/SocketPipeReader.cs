@@ -386,6 +386,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
     }
 
+    bool ILoopCall.TakesLong { get; set; }
+
     void ILoopCall.Run() => _connection.DeliverInput();
 
     // Nobody notices if this takes long: no output is deferred.

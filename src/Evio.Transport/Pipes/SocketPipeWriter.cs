@@ -364,6 +364,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
     }
 
+    bool ILoopCall.TakesLong { get; set; }
+
     void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
 
     void ILoopCall.OnOverdue()

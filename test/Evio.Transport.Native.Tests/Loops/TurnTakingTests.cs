@@ -138,6 +138,20 @@ public sealed class TurnTakingTests
                             state._turn[i] = state._turns.BeginCall(state._turn[i]);
                             state._at[i] = At.InCall;
                         });
+
+                        // Or it gives the turn away before the call, which it makes all the same.
+                        if (Array.IndexOf(_at, At.Spare) is >= 0 and var next)
+                        {
+                            yield return Step(i, (state, i) =>
+                            {
+                                state.Taken++;
+                                state._turn[next] = state._turns.PassOn(state._turn[i]);
+                                state._at[i] = At.Late;
+                                state._at[next] = At.Working;
+                                state.Owner = next;
+                            });
+                        }
+
                         break;
                     case At.InCall:
                         yield return Step(i, static (state, i) => state._at[i] = state._turns.TryReturn(state._turn[i]) ? At.Working : At.Late);
