@@ -1,0 +1,45 @@
+using System.Buffers;
+using Microsoft.AspNetCore.Connections;
+
+namespace Exploration.Scenarios;
+
+/// <summary>Pools of small blocks, each of which has to come back once.</summary>
+internal sealed class CheckedPool(int blockSize) : MemoryPool<byte>, IMemoryPoolFactory<byte>
+{
+    internal int Outstanding { get; private set; }
+
+    public override int MaxBufferSize => blockSize;
+
+    public MemoryPool<byte> Create(MemoryPoolOptions? options = null) => this;
+
+    public override IMemoryOwner<byte> Rent(int minBufferSize = -1)
+    {
+        Assert.True(minBufferSize <= blockSize);
+        Outstanding++;
+        return new Block(this);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+    }
+
+    private sealed class Block(CheckedPool pool) : IMemoryOwner<byte>
+    {
+        private byte[]? _bytes = GC.AllocateUninitializedArray<byte>(pool.MaxBufferSize, pinned: true);
+
+        public Memory<byte> Memory => _bytes ?? throw new ObjectDisposedException(nameof(Block), "The block is back in the pool.");
+
+        public void Dispose()
+        {
+            if (_bytes is null)
+            {
+                Execution.Current.Fail("A block was given back twice.");
+            }
+
+            // Whoever still reads it must not find the right content by luck.
+            Array.Fill(_bytes!, (byte)'#');
+            _bytes = null;
+            pool.Outstanding--;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+using Evio.Transport.Native;
+
+namespace Exploration.Scenarios;
+
+/// <summary>A loop's posted calls: each is made once, in the order of whoever posts them, and the loop sleeps through none.</summary>
+public sealed class LoopTests
+{
+    [Fact]
+    public void Calls_are_posted_while_the_loop_goes_to_sleep() => Exploring.Run(
+        static run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var calls = new List<string>();
+            run.Add("first", () => Post(group.Loops[0], calls, "a", "b"));
+            run.Add("second", () => Post(group.Loops[0], calls, "1", "2"));
+            run.Explore();
+            Assert.Equal(["a", "b"], calls.Where(static call => char.IsLetter(call[0])));
+            Assert.Equal(["1", "2"], calls.Where(static call => char.IsDigit(call[0])));
+            End(run, group);
+        },
+        atLeast: 200,
+        departures: 3);
+
+    /// <summary>A loop that waits for posted calls alone. Nothing here needs its time to be up.</summary>
+    [Fact]
+    public void Calls_are_posted_while_the_loop_parks() => Exploring.Run(
+        static run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var loop = group.Loops[0];
+            var calls = new List<string>();
+            run.Add("first", () =>
+            {
+                loop.TryPostInternal(_ => loop.DeferPolling(TimeSpan.FromSeconds(1)), null);
+                Post(loop, calls, "a", "b");
+                Execution.WaitFor("the calls", () => calls.Contains("b"));
+            });
+            run.Add("second", () =>
+            {
+                Post(loop, calls, "1");
+                Execution.WaitFor("the call", () => calls.Contains("1"));
+            });
+            var begin = run.Now;
+            run.Explore();
+            Assert.Equal(begin, run.Now);
+            Assert.Equal(["a", "b"], calls.Where(static call => char.IsLetter(call[0])));
+            Assert.Equal(3, calls.Count);
+            End(run, group);
+        },
+        atLeast: 500,
+        departures: 3);
+
+    /// <summary>What a loop has accepted is done, and what it has not is never done; its wake-up is not written to after its end.</summary>
+    [Fact]
+    public void Calls_are_posted_while_the_loop_ends() => Exploring.Run(
+        static run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var loop = group.Loops[0];
+            var calls = new List<string>();
+            var accepted = new List<string>();
+            run.Add("poster", () =>
+            {
+                foreach (var call in (string[])["a", "b"])
+                {
+                    if (loop.TryPost(_ => calls.Add(call), null))
+                    {
+                        accepted.Add(call);
+                    }
+                }
+            });
+            run.Add("own", () =>
+            {
+                if (loop.TryPostOwn(_ => calls.Add("1"), null))
+                {
+                    accepted.Add("1");
+                }
+            });
+            run.Add("stopper", () => group.DisposeAsync().AsTask());
+            run.Explore();
+            Assert.Equal(accepted.Order(), calls.Order());
+            Assert.Equal(calls.Where(static call => char.IsLetter(call[0])).Order(), calls.Where(static call => char.IsLetter(call[0])));
+            Assert.Empty(run.Descriptors.StillOpen);
+        },
+        atLeast: 2000,
+        departures: 3);
+
+    [Fact]
+    public void A_timer_is_made_and_called_off() => Exploring.Run(
+        static run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var loop = group.Loops[0];
+            var fired = new List<string>();
+            run.Add("first", () =>
+            {
+                loop.Schedule(TimeSpan.FromMilliseconds(20), _ => fired.Add("late"), null);
+                loop.Schedule(TimeSpan.FromMilliseconds(10), _ => fired.Add("early"), null);
+                Execution.WaitFor("the timer", () => fired.Contains("late"));
+            });
+            run.Add("second", () =>
+            {
+                var timer = loop.Schedule(TimeSpan.FromMilliseconds(15), _ => fired.Add("cancelled"), null);
+                timer.Cancel();
+                Assert.False(timer.IsPending);
+            });
+            run.Explore();
+            Assert.Equal(["early", "late"], fired);
+            End(run, group);
+        },
+        atLeast: 500,
+        departures: 3);
+
+    /// <summary>Batches for the thread pool: no call is left behind by a worker that ends, and none needs the monitor to be found.</summary>
+    [Fact]
+    public void Calls_go_to_the_pool_in_batches() => Exploring.Run(
+        static run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, Scheduling = LoopScheduling.ThreadPool });
+            var loop = group.Loops[0];
+            var calls = new Call[3];
+            for (var i = 0; i < calls.Length; i++)
+            {
+                calls[i] = new Call();
+            }
+
+            run.Add("first", () =>
+            {
+                loop.TryPostInternal(_ => loop.Invoke(calls[0]), null);
+                loop.TryPostInternal(_ => loop.Invoke(calls[1]), null);
+                Execution.WaitFor("the calls", () => calls[0].Runs > 0 && calls[1].Runs > 0);
+            });
+            run.Add("second", () =>
+            {
+                loop.TryPostInternal(_ => loop.Invoke(calls[2]), null);
+                Execution.WaitFor("the call", () => calls[2].Runs > 0);
+            });
+            var begin = run.Now;
+            run.Explore();
+            Assert.Equal(begin, run.Now);
+            Assert.All(calls, static call => Assert.Equal(1, call.Runs));
+            End(run, group);
+        },
+        atLeast: 600,
+        departures: 2);
+
+    private static void Post(EventLoop loop, List<string> calls, params string[] names)
+    {
+        foreach (var name in names)
+        {
+            Assert.True(loop.TryPost(_ => calls.Add(name), null));
+        }
+    }
+
+    private static void End(Execution run, EventLoopGroup group)
+    {
+        Execution.WaitFor("the loop's end", group.DisposeAsync());
+        Assert.Empty(run.Descriptors.StillOpen);
+    }
+
+    private sealed class Call : ILoopCall
+    {
+        internal int Runs { get; private set; }
+
+        public void Run()
+        {
+            Execution.Step("is called");
+            Runs++;
+        }
+
+        public void Execute() => Run();
+
+        public void OnOverdue()
+        {
+        }
+    }
+}

@@ -1,0 +1,244 @@
+using System.Buffers;
+using Microsoft.AspNetCore.Connections;
+
+namespace Exploration.Scenarios;
+
+/// <summary>The output of a connection: every flushed byte arrives once and in order, and every flush that waits ends.</summary>
+public sealed class WriterTests
+{
+    // The smallest that Linux has; a send of more is taken in part.
+    private const int SmallBuffer = 4608;
+
+    private static readonly byte[] Large = [.. Enumerable.Range(0, 10_000).Select(static i => (byte)('a' + (i % 23)))];
+
+    [Fact]
+    public void Flushes_wait_for_room_and_everything_arrives() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = 1, sendBuffer: SmallBuffer);
+            run.Add("user", async () =>
+            {
+                foreach (var part in Large.Chunk(6_000))
+                {
+                    var result = await Execution.Later(world.Output.WriteAsync(part));
+                    Assert.False(result.IsCompleted || result.IsCanceled);
+                }
+
+                world.Output.Complete();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Explore();
+            Assert.Equal(Large, world.Peer.Received);
+            Assert.Equal(1, world.Closed);
+            world.End();
+        },
+        atLeast: 2500);
+
+    [Fact]
+    public void A_cancelled_flush_costs_no_byte() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = 1, sendBuffer: SmallBuffer);
+            var cancelled = 0;
+            run.Add("user", async () =>
+            {
+                cancelled += (await Execution.Later(world.Output.WriteAsync(Large))).IsCanceled ? 1 : 0;
+                cancelled += (await Execution.Later(world.Output.FlushAsync())).IsCanceled ? 1 : 0;
+                world.Output.Complete();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Add("canceller", world.Output.CancelPendingFlush);
+            run.Explore();
+            Assert.Equal(Large, world.Peer.Received);
+            Assert.InRange(cancelled, 0, 1);
+            world.End();
+        },
+        atLeast: 80,
+        departures: 1);
+
+    [Fact]
+    public void A_token_ends_its_flush_alone() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = 1, sendBuffer: SmallBuffer);
+            using var cancellation = new CancellationTokenSource();
+            run.Add("user", async () =>
+            {
+                try
+                {
+                    world.Output.Write(Large);
+                    await Execution.Later(world.Output.FlushAsync(cancellation.Token));
+                }
+                catch (OperationCanceledException)
+                {
+                    Assert.True(cancellation.IsCancellationRequested);
+                }
+
+                Assert.False((await Execution.Later(world.Output.FlushAsync())).IsCanceled);
+                world.Output.Complete();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Add("canceller", () =>
+            {
+                Execution.Step("cancels");
+                cancellation.Cancel();
+            });
+            run.Explore();
+            Assert.Equal(Large, world.Peer.Received);
+            world.End();
+        },
+        atLeast: 80,
+        departures: 1);
+
+    [Fact]
+    public void An_abort_ends_a_flush_that_waits() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = 1, sendBuffer: SmallBuffer);
+            run.Add("user", async () =>
+            {
+                await Execution.Later(world.Output.WriteAsync(Large));
+                await Execution.Later(world.Output.WriteAsync(Large));
+                world.Output.Complete();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Add("aborter", () => world.Connection.Abort(new ConnectionAbortedException("enough")));
+            run.Explore();
+            Assert.True(((byte[])[.. Large, .. Large]).AsSpan().StartsWith(world.Peer.Received.ToArray()));
+            Assert.Equal(1, world.Closed);
+            world.End();
+        },
+        atLeast: 120,
+        departures: 1);
+
+    [Fact]
+    public void A_peer_that_leaves_ends_a_flush_that_waits() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = 1, sendBuffer: SmallBuffer);
+            run.Add("user", async () =>
+            {
+                await Execution.Later(world.Output.WriteAsync(Large));
+                var result = await Execution.Later(world.Output.WriteAsync(Large));
+                Assert.True(result.IsCompleted);
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Receive(5_000);
+                world.Peer.Close();
+            });
+            run.Explore();
+            Assert.Equal(1, world.Closed);
+            world.End();
+        },
+        atLeast: 1500);
+
+    [Fact]
+    public void A_disposed_connection_has_sent_everything() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.MaxWriteBufferSize = null, sendBuffer: SmallBuffer);
+            run.Add("user", async () =>
+            {
+                await Execution.Later(world.Output.WriteAsync(Large));
+                await world.Connection.DisposeAsync();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Explore();
+            Assert.Equal(Large, world.Peer.Received);
+            world.End();
+        },
+        atLeast: 50,
+        departures: 1);
+
+    /// <summary>
+    /// Pipelined requests: a flush waits for company while the reader holds more. The user goes on elsewhere in between, and the delivery may be found overdue
+    /// at any moment.
+    /// </summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_deferred_flush_leaves(bool yields) => Exploring.Run(
+        run =>
+        {
+            var world = new PipeWorld(run);
+            run.Add("user", async () =>
+            {
+                while (true)
+                {
+                    var result = await Execution.Later(world.Input.ReadAsync());
+                    if (result.Buffer.IsEmpty)
+                    {
+                        Assert.True(result.IsCompleted);
+                        break;
+                    }
+
+                    // One request of those that came.
+                    var request = result.Buffer.Slice(0, 1);
+                    var answer = (byte)(request.FirstSpan[0] - 32);
+                    world.Input.AdvanceTo(request.End);
+                    world.Output.GetSpan(1)[0] = answer;
+                    world.Output.Advance(1);
+                    await Execution.Later(world.Output.FlushAsync());
+                    if (yields)
+                    {
+                        await PipeWorld.ToPool();
+                    }
+                }
+
+                world.Input.Complete();
+                world.Output.Complete();
+                world.IsDone = true;
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("abc");
+                world.Peer.Receive(3);
+                world.Peer.Shutdown();
+                world.Peer.Receive();
+            });
+            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Explore();
+            Assert.Equal("ABC", world.Peer.ReceivedText);
+            world.End();
+        },
+        atLeast: 60,
+        departures: 1);
+
+    /// <summary>The user writes on while a flush waits for company, into the block that it has lent.</summary>
+    [Fact]
+    public void A_lent_block_is_the_writers_or_the_senders() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run);
+            run.Add("user", async () =>
+            {
+                var result = await Execution.Later(world.Input.ReadAsync());
+                var first = result.Buffer.Slice(0, 1);
+                world.Input.AdvanceTo(first.End);
+                for (var i = 0; i < 3; i++)
+                {
+                    world.Output.GetSpan(1)[0] = (byte)('A' + i);
+                    world.Output.Advance(1);
+                    await Execution.Later(world.Output.FlushAsync());
+                }
+
+                world.Input.Complete();
+                await PipeWorld.ToPool();
+                world.Output.Complete();
+                world.IsDone = true;
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("ab");
+                world.Peer.Receive();
+            });
+            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Explore();
+            Assert.Equal("ABC", world.Peer.ReceivedText);
+            Assert.Equal(0, world.OutstandingBlocks);
+            world.End();
+        },
+        atLeast: 100,
+        departures: 1);
+}
