@@ -162,6 +162,8 @@ public sealed class LoopTests
     {
         internal int Runs { get; private set; }
 
+        public bool TakesLong { get; set; }
+
         public void Run()
         {
             Execution.Step("is called");
