@@ -1,5 +1,4 @@
 using Evio.Transport.Native.Tests.Support;
-using Evio.Transport.Testing;
 
 namespace Evio.Transport.Native.Tests.Loops;
 
@@ -15,7 +14,7 @@ public sealed class InvokeTests
         // It blocks until the loop is another thread's, and for so long after that that nobody takes it for an interruption.
         Assert.Equal(("Run", true), await call.MakeAsync(() =>
         {
-            Assert.True(call.Overdue.Wait(TestTimeouts.Default));
+            Assert.True(call.Overdue.Wait(Waiting.Limit));
             Thread.Sleep(50);
         }));
         Assert.True(call.Made.TakesLong);
