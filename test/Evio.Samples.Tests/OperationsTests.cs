@@ -7,7 +7,9 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace Evio.Samples.Tests;
 
-/// <summary>The sample's health check and its metrics.</summary>
+/// <summary>The sample's health check and its metrics. Alone: who collects a meter's instruments gets those of all hosts in the process.</summary>
+[CollectionDefinition(nameof(OperationsTests), DisableParallelization = true)]
+[Collection(nameof(OperationsTests))]
 public sealed class OperationsTests
 {
     [Theory, AllTransports]
