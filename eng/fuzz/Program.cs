@@ -1,17 +1,9 @@
 using Evio.Fuzz;
 using SharpFuzz;
 
-// eng/fuzz.sh calls this: `fuzz TARGET` under afl-fuzz, `replay TARGET FILE...` for what was found, `list` for the names.
+// eng/fuzz.sh calls this: `fuzz TARGET` under afl-fuzz, `replay TARGET FILE...` for what was found.
 switch (args)
 {
-    case ["list"]:
-        foreach (var name in Targets.All.Keys)
-        {
-            Console.WriteLine(name);
-        }
-
-        return 0;
-
     case ["fuzz", var name] when Targets.All.TryGetValue(name, out var target):
         // In a child process: an input that makes the target hang or overflow its stack is found too, and the next is run.
         Fuzzer.OutOfProcess.Run(stream =>
@@ -33,6 +25,6 @@ switch (args)
         return 0;
 
     default:
-        Console.Error.WriteLine($"Usage: list | fuzz TARGET | replay TARGET FILE...; targets: {string.Join(", ", Targets.All.Keys)}");
+        Console.Error.WriteLine($"Usage: fuzz TARGET | replay TARGET FILE...; targets: {string.Join(", ", Targets.All.Keys)}");
         return 2;
 }

@@ -308,7 +308,7 @@ public sealed class EventLoop : IMonitored
 
     private bool TryBeginCall(ILoopCall? call)
     {
-        if (_scheduling != LoopScheduling.Adaptive || LoopThread.Current is not { InCall: false } thread || thread.Loop != this || _ending)
+        if (ThreadThatMayCall is not { } thread)
         {
             return false;
         }
@@ -319,6 +319,10 @@ public sealed class EventLoop : IMonitored
         return true;
     }
 
+    /// <summary>The calling thread, if it has the turn, is in no call, and may lose the loop in one.</summary>
+    private LoopThread? ThreadThatMayCall =>
+        _scheduling == LoopScheduling.Adaptive && LoopThread.Current is { InCall: false } thread && thread.Loop == this && !_ending ? thread : null;
+
     /// <summary>Comes back from the call that <see cref="TryBeginCall()"/> went into.</summary>
     /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
     internal bool TryReturnFromCall() => TryReturn(LoopThread.Current!);
@@ -327,7 +331,7 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when the caller is not the thread whose turn it is, or has to keep it.</returns>
     private bool TryPassOn()
     {
-        if (LoopThread.Current is not { InCall: false } thread || thread.Loop != this || _ending || _threads.Take() is not { } next)
+        if (ThreadThatMayCall is not { } thread || _threads.Take() is not { } next)
         {
             return false;
         }
@@ -351,23 +355,12 @@ public sealed class EventLoop : IMonitored
 
     Sight IMonitored.Look()
     {
-        var word = _turns.Observe();
-        var isSame = word == _seen;
-        _seen = word;
-        if (!TurnTaking.IsInCall(word))
-        {
-            return isSame ? Sight.Idle : Sight.Busy;
-        }
-
-        if (!isSame)
-        {
-            return Sight.InCall;
-        }
+        var sight = _turns.Look(ref _seen);
 
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
-        if (_threads.Take() is { } thread)
+        if (sight == Sight.Overdue && _threads.Take() is { } thread)
         {
-            if (_threads.TryTakeOver(_thread!, ref _turns, word, out var turn))
+            if (_threads.TryTakeOver(_thread!, ref _turns, _seen, out var turn))
             {
                 Assign(thread, turn);
             }
@@ -377,7 +370,7 @@ public sealed class EventLoop : IMonitored
             }
         }
 
-        return Sight.Overdue;
+        return sight;
     }
 
     /// <summary>Where the loop's doings are counted. From any thread.</summary>

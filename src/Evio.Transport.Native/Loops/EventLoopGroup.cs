@@ -18,7 +18,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <item><term>evio.loop.accept.failures</term><description>{failure}: accept(2) refused by the system, for want of descriptors or memory for example</description></item>
     /// <item><term>evio.loop.io</term><description>By: received and sent; the attribute <c>network.io.direction</c> is <c>receive</c> or <c>transmit</c></description></item>
     /// <item><term>evio.loop.wakeups</term><description>{wakeup}: system calls that woke the loop out of its wait for other threads' calls</description></item>
-    /// <item><term>evio.loop.takeovers</term><description>{takeover}: threads that lost the loop because a call did not return (<see cref="LoopScheduling.Adaptive"/>)</description></item>
+    /// <item><term>evio.loop.takeovers</term><description>{takeover}: threads that lost the loop because a call took long, or was expected to (<see cref="LoopScheduling.Adaptive"/>)</description></item>
     /// <item><term>evio.loop.busy.time</term><description>s: outside of the wait for events, counted at the end of each pass</description></item>
     /// </list>
     /// </remarks>

@@ -26,7 +26,7 @@ internal sealed class LoopMetrics : IDisposable
         AcceptFailures = _meter.CreateCounter<long>("evio.loop.accept.failures", "{failure}", "Accepts that the system refused.");
         IO = _meter.CreateCounter<long>("evio.loop.io", "By", "Bytes received and sent.");
         WakeUps = _meter.CreateCounter<long>("evio.loop.wakeups", "{wakeup}", "System calls that woke the loop for other threads' calls.");
-        TakeOvers = _meter.CreateCounter<long>("evio.loop.takeovers", "{takeover}", "Threads that lost the loop because a call did not return.");
+        TakeOvers = _meter.CreateCounter<long>("evio.loop.takeovers", "{takeover}", "Threads that lost the loop to another one because a call took long, or was expected to.");
         BusyTime = _meter.CreateCounter<double>("evio.loop.busy.time", "s", "Time outside of the wait for events.");
     }
 

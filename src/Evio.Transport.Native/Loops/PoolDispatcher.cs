@@ -200,27 +200,15 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         /// <summary>Takes its place from it if it is in the same call as at the last look.</summary>
         internal Sight Look()
         {
-            var word = _turns.Observe();
-            var isSame = word == _seen;
-            _seen = word;
-            if (!TurnTaking.IsInCall(word))
-            {
-                return isSame ? Sight.Idle : Sight.Busy;
-            }
-
-            if (!isSame)
-            {
-                return Sight.InCall;
-            }
-
-            if (_turns.TryTakeOver(word, out _))
+            var sight = _turns.Look(ref _seen);
+            if (sight == Sight.Overdue && _turns.TryTakeOver(_seen, out _))
             {
                 var call = Volatile.Read(ref _call);
                 Interlocked.Decrement(ref dispatcher._active);
                 call?.OnOverdue();
             }
 
-            return Sight.Overdue;
+            return sight;
         }
     }
 }

@@ -29,6 +29,18 @@ internal struct TurnTaking
     /// <summary>The word, for <see cref="TryTakeOver"/>. From any thread.</summary>
     internal readonly long Observe() => Volatile.Read(in _word);
 
+    /// <summary>What is to be seen of the job, by one who looks at it again and again.</summary>
+    /// <param name="seen">The word of the last look, and of this one afterwards.</param>
+    internal readonly Sight Look(ref long seen)
+    {
+        var word = Observe();
+        var isSame = word == seen;
+        seen = word;
+        return IsInCall(word)
+            ? isSame ? Sight.Overdue : Sight.InCall
+            : isSame ? Sight.Idle : Sight.Busy;
+    }
+
     internal static bool IsInCall(long word) => (word & 1) != 0;
 
     /// <summary>Whether the turn is still this one. From any thread; it stays true only for the turn's own thread, and only outside of calls.</summary>

@@ -6,11 +6,7 @@ namespace System.Threading;
 
 public sealed class Lock
 {
-    private readonly Func<bool> _isFree;
-    private Actor? _owner;
-    private int _depth;
-
-    public Lock() => _isFree = () => _owner is null;
+    private readonly Ownership _ownership = new();
 
     public Scope EnterScope()
     {
@@ -18,31 +14,9 @@ public sealed class Lock
         return new Scope(this);
     }
 
-    public void Enter()
-    {
-        var actor = Actor.Current;
-        if (_owner != actor)
-        {
-            _ = actor.Execution.Block("enters a lock", _isFree);
-            _owner = actor;
-        }
+    public void Enter() => _ownership.Enter("enters a lock");
 
-        _depth++;
-    }
-
-    public void Exit()
-    {
-        if (_owner != Actor.Current)
-        {
-            throw new SynchronizationLockException();
-        }
-
-        if (--_depth == 0)
-        {
-            _owner = null;
-            Execution.Current.AfterRelease("leaves a lock");
-        }
-    }
+    public void Exit() => _ownership.Exit("leaves a lock");
 
     public readonly ref struct Scope
     {
@@ -76,62 +50,79 @@ public static class Monitor
 
     private sealed class State
     {
-        private readonly Func<bool> _isFree;
+        private readonly Ownership _ownership = new();
         private readonly List<Actor> _waiting = [];
-        private Actor? _owner;
-        private int _depth;
 
-        public State() => _isFree = () => _owner is null;
+        internal void Enter(string what) => _ownership.Enter(what);
 
-        internal void Enter(string what)
-        {
-            var actor = Actor.Current;
-            if (_owner != actor)
-            {
-                _ = actor.Execution.Block(what, _isFree);
-                _owner = actor;
-            }
-
-            _depth++;
-        }
-
-        internal void Exit()
-        {
-            AssertOwned();
-            if (--_depth == 0)
-            {
-                _owner = null;
-                Execution.Current.AfterRelease("leaves a monitor");
-            }
-        }
+        internal void Exit() => _ownership.Exit("leaves a monitor");
 
         internal bool Wait(TimeSpan timeout)
         {
-            AssertOwned();
+            var depth = _ownership.GiveUp();
             var actor = Actor.Current;
-            var depth = _depth;
             _waiting.Add(actor);
-            _depth = 0;
-            _owner = null;
             var pulsed = actor.Execution.Block("waits on a monitor", () => !_waiting.Contains(actor), actor.Execution.After(timeout));
             _waiting.Remove(actor);
-            Enter("comes back from waiting on a monitor");
-            _depth = depth;
+            _ownership.Enter("comes back from waiting on a monitor", depth);
             return pulsed;
         }
 
         internal void Pulse(int count)
         {
-            AssertOwned();
+            _ownership.AssertHeld();
             _waiting.RemoveRange(0, Math.Min(count, _waiting.Count));
         }
+    }
+}
 
-        private void AssertOwned()
+/// <summary>Who holds a lock, and how many times.</summary>
+internal sealed class Ownership
+{
+    private readonly Func<bool> _isFree;
+    private Actor? _owner;
+    private int _depth;
+
+    internal Ownership() => _isFree = () => _owner is null;
+
+    internal void Enter(string what, int times = 1)
+    {
+        var actor = Actor.Current;
+        if (_owner != actor)
         {
-            if (_owner != Actor.Current)
-            {
-                throw new SynchronizationLockException();
-            }
+            _ = actor.Execution.Block(what, _isFree);
+            _owner = actor;
+        }
+
+        _depth += times;
+    }
+
+    internal void Exit(string what)
+    {
+        AssertHeld();
+        if (--_depth == 0)
+        {
+            _owner = null;
+            Execution.Current.AfterRelease(what);
+        }
+    }
+
+    /// <summary>Gives it up however many times it is held, without a step.</summary>
+    /// <returns>How many times that was.</returns>
+    internal int GiveUp()
+    {
+        AssertHeld();
+        var depth = _depth;
+        _depth = 0;
+        _owner = null;
+        return depth;
+    }
+
+    internal void AssertHeld()
+    {
+        if (_owner != Actor.Current)
+        {
+            throw new SynchronizationLockException();
         }
     }
 }
