@@ -70,8 +70,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     PipeWriter IDuplexPipe.Output => Output;
 
-    /// <summary>Whether the caller is inside the delivery of input of which more waits to be looked at: its output will have company soon.</summary>
-    internal bool IsDeliveringMoreInput => _deliveringThread == Environment.CurrentManagedThreadId && Input.HasUnexamined;
+    /// <summary>Whether the caller is inside the delivery of input.</summary>
+    internal bool IsDelivering => _deliveringThread == Environment.CurrentManagedThreadId;
 
     // ---- Events of the socket, on its loop ----
 

@@ -25,7 +25,7 @@ namespace Evio.Transport.Pipes;
 /// <para>
 /// While the reader still holds input that nobody has looked at (pipelined requests), a flush on the thread that delivered it is <i>deferred</i>:
 /// more output is about to come, and one send will take it all. It leaves when the reader runs dry, when <see cref="DeferLimit"/> is reached,
-/// or when the delivery returns, whichever comes first.
+/// or when the delivery returns, whichever comes first. A flush from another thread of the pool may wait as well, see <see cref="CoalescedSend"/>.
 /// </para>
 /// </remarks>
 internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, ILoopCall
@@ -58,6 +58,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     // That block while its writer is away after a deferred flush, so that an idle connection holds none: of the writer, who comes back to it, and the sender,
     // who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
     private BufferSegment? _lent;
+
+    private CoalescedSend? _coalesced;
 
     private bool _sending;
     private bool _blocked;
@@ -157,6 +159,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             return ValueTask.FromCanceled<FlushResult>(cancellationToken);
         }
 
+        CoalescedSend? toQueue;
+        FlushResult result = default;
         lock (_gate)
         {
             if (_completed)
@@ -171,24 +175,35 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             }
 
             Commit();
-            if (ShouldDefer())
+            if (TryDefer(out toQueue))
             {
-                _deferred = true;
                 if (!_handedOut)
                 {
                     _lent = _tail;
                     _tail = null;
                 }
 
-                return new ValueTask<FlushResult>(TakeResult());
+                result = TakeResult();
             }
-
-            if (!TryBeginSend())
+            else if (!TryBeginSend())
             {
                 return FinishFlush(cancellationToken);
             }
+            else
+            {
+                goto send;
+            }
         }
 
+        if (toQueue is not null)
+        {
+            // It runs when this thread is through with what it is doing, or on another one, if this takes long.
+            ThreadPool.UnsafeQueueUserWorkItem(toQueue, preferLocal: true);
+        }
+
+        return new ValueTask<FlushResult>(result);
+
+    send:
         Send();
 
         lock (_gate)
@@ -258,6 +273,21 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             }
 
             _deferred = false;
+            if (!TryBeginSend())
+            {
+                return;
+            }
+        }
+
+        Send();
+    }
+
+    /// <summary>Sends what was flushed since the coalesced send was queued, unless it has left already.</summary>
+    internal void SendCoalesced()
+    {
+        lock (_gate)
+        {
+            _coalesced!.Dequeue();
             if (!TryBeginSend())
             {
                 return;
@@ -440,8 +470,41 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
     }
 
-    private bool ShouldDefer() =>
-        _pending > 0 && _pending < Math.Min(DeferLimit, _pauseAt) && !_sending && !_blocked && !_closed && _connection.IsDeliveringMoreInput;
+    /// <summary>Whether the flush waits for company, and if so, whether for a send that the caller has to queue after leaving the gate.</summary>
+    private bool TryDefer(out CoalescedSend? toQueue)
+    {
+        toQueue = null;
+        if (_pending == 0 || _pending >= Math.Min(DeferLimit, _pauseAt) || _blocked || _closed)
+        {
+            return false;
+        }
+
+        if (_connection.IsDelivering)
+        {
+            return _deferred = !_sending && _connection.Input.HasUnexamined;
+        }
+
+        if (_sending)
+        {
+            _coalesced?.NoteCompany();
+            return false;
+        }
+
+        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself.
+        if (!Thread.CurrentThread.IsThreadPoolThread)
+        {
+            return false;
+        }
+
+        _coalesced ??= new CoalescedSend(this);
+        if (!_coalesced.TryJoin(out var queue))
+        {
+            return false;
+        }
+
+        toQueue = queue ? _coalesced : null;
+        return true;
+    }
 
     private ValueTask<FlushResult> FinishFlush(CancellationToken cancellationToken)
     {

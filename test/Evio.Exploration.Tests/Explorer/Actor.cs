@@ -30,6 +30,9 @@ internal sealed class Actor(Execution execution, int id, string name)
     /// <summary>Whether the exploration goes on until this one is done.</summary>
     internal bool IsAwaited { get; init; }
 
+    /// <summary>Whether it is a thread of the product's.</summary>
+    internal bool IsThread { get; init; }
+
     /// <summary>What it waits for; null when it only waits for its turn.</summary>
     internal Func<bool>? Until { get; set; }
 
@@ -41,9 +44,9 @@ internal sealed class Actor(Execution execution, int id, string name)
 
     internal bool IsEnabled => !IsDone && (Until is null || Until());
 
-    internal void Start(Action action, bool isThread)
+    internal void Start(Action action)
     {
-        var stock = isThread ? Threads : PoolThreads;
+        var stock = IsThread ? Threads : PoolThreads;
         var worker = stock.TryPop(out var spare) ? spare : new Worker();
         worker.Run(() =>
         {

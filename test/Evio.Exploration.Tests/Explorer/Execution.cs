@@ -98,6 +98,9 @@ internal sealed class Execution(ISchedule schedule)
     /// <summary>A step of the scenario's own.</summary>
     internal static void Step(string what) => Current.Point(what);
 
+    /// <summary>How often somebody took a step of this name so far.</summary>
+    internal int CountOf(string what) => _trace.Count(step => step.What == what);
+
     /// <summary>Lets others run between the call that returned a task and the await of it.</summary>
     internal static ValueTask<T> Later<T>(ValueTask<T> task)
     {
@@ -201,7 +204,7 @@ internal sealed class Execution(ISchedule schedule)
 
     private Actor Make(string name, bool isAwaited, Action action, bool isThread)
     {
-        var actor = new Actor(this, _actors.Count, name) { IsAwaited = isAwaited };
+        var actor = new Actor(this, _actors.Count, name) { IsAwaited = isAwaited, IsThread = isThread };
         if (isAwaited)
         {
             // Not while the scenario is set up.
@@ -214,8 +217,7 @@ internal sealed class Execution(ISchedule schedule)
             {
                 actor.Until = null;
                 action();
-            },
-            isThread);
+            });
         return actor;
     }
 

@@ -131,7 +131,15 @@ internal static class Volatile
 /// <summary>A thread that is an actor.</summary>
 internal sealed class Thread(Action start)
 {
+    private static readonly Thread AnyThread = new(static () => { });
+    private static readonly Thread AnyPoolThread = new(static () => { });
+
     private Actor? _actor;
+
+    /// <summary>Says only what kind of thread it is. A scenario's actors are on threads of the pool.</summary>
+    internal static Thread CurrentThread => Actor.Current.IsThread ? AnyThread : AnyPoolThread;
+
+    internal bool IsThreadPoolThread => this == AnyPoolThread;
 
     internal bool IsBackground { get; init; }
 

@@ -241,4 +241,55 @@ public sealed class WriterTests
         },
         atLeast: 100,
         departures: 1);
+
+    /// <summary>Flushes on threads of the pool wait for one send, and the user writes on and ends meanwhile.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_coalesced_send_takes_all_flushes_along(bool abort)
+    {
+        var fewest = int.MaxValue;
+        var most = 0;
+        Exploring.Run(
+            run =>
+            {
+                var world = new PipeWorld(run);
+                run.Add("user", async () =>
+                {
+                    for (var i = 0; i < 5; i++)
+                    {
+                        world.Output.GetSpan(1)[0] = (byte)('A' + i);
+                        world.Output.Advance(1);
+                        await Execution.Later(world.Output.FlushAsync());
+                    }
+
+                    world.IsDone = true;
+                    world.Output.Complete();
+                });
+                run.Add("peer", () => world.Peer.Receive());
+                if (abort)
+                {
+                    run.Add("aborter", () => world.Connection.Abort(new ConnectionAbortedException("enough")));
+                }
+
+                run.Explore();
+                Assert.StartsWith(world.Peer.ReceivedText, "ABCDE", StringComparison.Ordinal);
+                if (!abort)
+                {
+                    Assert.Equal(5, world.Peer.Received.Count);
+                    var sends = run.CountOf("send") + run.CountOf("sendmsg");
+                    fewest = Math.Min(fewest, sends);
+                    most = Math.Max(most, sends);
+                }
+
+                world.End();
+            },
+            atLeast: 100,
+            departures: 2);
+        if (!abort)
+        {
+            // The first flush leaves at once, and the four others together; or each by itself, when the pool is so quick.
+            Assert.Equal((2, 5), (fewest, most));
+        }
+    }
 }
