@@ -120,6 +120,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         var reason = new ConnectionAbortedException("The connection was closed by its event loop.");
         Input.Fail(reason);
         Output.Close();
+        Watch.Remove(Input);
         FireConnectionClosed();
         if (NoteOneEnd())
         {

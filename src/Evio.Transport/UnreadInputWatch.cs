@@ -15,8 +15,13 @@ internal sealed class UnreadInputWatch(EventLoop loop)
 
     private readonly Lock _lock = new();
 
-    // Added to by any thread, under the lock; a look takes it.
-    private List<SocketPipeReader> _watched = [];
+    // What follows is guarded by this. A reader knows its place, from 1 on, so that it can leave at once when its connection ends: of many short
+    // connections, each of them gone before the next look, all would be held until then, and would survive collections for nothing.
+    private readonly List<SocketPipeReader> _watched = [];
+    private bool _scheduled;
+
+    /// <summary>How many are watched.</summary>
+    internal int Count => _watched.Count;
 
     /// <summary>Watches a reader that is not watched yet. From any thread.</summary>
     internal void Add(SocketPipeReader reader)
@@ -24,31 +29,72 @@ internal sealed class UnreadInputWatch(EventLoop loop)
         lock (_lock)
         {
             _watched.Add(reader);
-            if (_watched.Count > 1)
+            reader.WatchPlace = _watched.Count;
+            if (_scheduled)
             {
                 return;
             }
+
+            _scheduled = true;
         }
 
-        // A loop that is ending closes its connections.
-        _ = loop.Schedule(LookInterval, static watch => ((UnreadInputWatch)watch!).Look(), this);
+        Schedule();
     }
+
+    /// <summary>Watches a reader no longer, if it is watched. From any thread.</summary>
+    internal void Remove(SocketPipeReader reader)
+    {
+        lock (_lock)
+        {
+            var place = reader.WatchPlace;
+            if (place == 0)
+            {
+                return;
+            }
+
+            var last = _watched[^1];
+            _watched[place - 1] = last;
+            last.WatchPlace = place;
+            _watched.RemoveAt(_watched.Count - 1);
+            reader.WatchPlace = 0;
+        }
+    }
+
+    // A loop that is ending refuses it, and closes its connections.
+    private void Schedule() => _ = loop.Schedule(LookInterval, static watch => ((UnreadInputWatch)watch!).Look(), this);
 
     private void Look()
     {
-        List<SocketPipeReader> looking;
-        lock (_lock)
+        // From the end: who is added meanwhile, or again, is behind.
+        for (var i = Count - 1; i >= 0; i--)
         {
-            looking = _watched;
-            _watched = [];
-        }
+            SocketPipeReader reader;
+            lock (_lock)
+            {
+                if (i >= _watched.Count)
+                {
+                    continue;
+                }
 
-        foreach (var reader in looking)
-        {
+                reader = _watched[i];
+                Remove(reader);
+            }
+
             if (reader.LookAfter())
             {
                 Add(reader);
             }
         }
+
+        lock (_lock)
+        {
+            _scheduled = _watched.Count > 0;
+            if (!_scheduled)
+            {
+                return;
+            }
+        }
+
+        Schedule();
     }
 }

@@ -110,6 +110,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
     internal bool HasUnexamined => _unexamined > 0;
 
+    /// <summary>The watch's own: its place in there, or 0.</summary>
+    internal int WatchPlace { get; set; }
+
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) => ReadAsync(0, cancellationToken);
 
     // Not in terms of ReadAsync and AdvanceTo, as the base class does it: that would mark as examined what its caller has not seen.

@@ -219,4 +219,28 @@ public sealed class ReaderTests
         },
         atLeast: 150,
         departures: 3);
+
+    /// <summary>A connection that ends with its input unread leaves the watch with its end, and not at the next look: the clock stands still until then.</summary>
+    [Fact]
+    public void The_watch_holds_no_connection_that_has_ended() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run);
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("a");
+                Execution.WaitFor("the watch", () => world.Connection.Watch.Count > 0);
+                world.IsDone = true;
+            });
+            run.Add("aborter", () =>
+            {
+                Execution.WaitFor("the peer", () => world.IsDone);
+                world.Connection.Abort(new ConnectionAbortedException("enough"));
+            });
+            run.Explore();
+            var watch = world.Connection.Watch;
+            world.End();
+            Assert.Equal(0, watch.Count);
+        },
+        atLeast: 20);
 }
