@@ -185,9 +185,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         }
 
         Log.ConnectionWriteFin(_logger, this, reason.Message);
-        Socket.ShutdownSend();
         Input.Fail(reason);
         FireConnectionClosed();
+
+        // The close sends FIN, as nothing is left unread. A shutdown before it would send the same FIN, for one more system call.
         DropUnread();
         Socket.Close();
     }

@@ -17,8 +17,9 @@ namespace Evio.Transport.Native;
 /// receive or send is then refused, and never reaches a descriptor that the kernel has given out again.
 /// </para>
 /// <para>
-/// That is ensured by leases: each call holds one while it is in the kernel, the loop holds one until it has forgotten the socket, and close(2) waits
-/// for the last of them. Closing is a bit in the same word, after which no lease is granted.
+/// That is ensured by leases: each call holds one while it is in the kernel, the open socket itself is one, and close(2) waits for the last of them.
+/// Closing is a bit in the same word, after which no lease is granted. The loop forgets the socket later: what it is told of a descriptor, it is told
+/// under the socket's token, which no other socket gets.
 /// </para>
 /// </remarks>
 public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
@@ -105,7 +106,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         var entry = Loop.Enter();
         try
         {
-            if (entry == LoopEntry.Refused || _handler is not null || Volatile.Read(ref _leases) < 0)
+            if (entry == LoopEntry.Refused || _handler is not null || !TryLease())
             {
                 throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
             }
@@ -113,6 +114,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             _handler = handler;
             _token = Loop.Register(this);
             var errno = Loop.WatchStream(_token, _descriptor);
+            EndLease();
             if (errno != 0)
             {
                 Loop.Forget(_token);
@@ -351,8 +353,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     }
 
     /// <summary>
-    /// Closes the socket. Further calls are refused at once; the descriptor is closed when the calls in flight have returned, and not before its
-    /// loop has forgotten it.
+    /// Closes the socket. Further calls are refused at once; the descriptor is closed on this thread, or when the calls in flight have returned. The handler is
+    /// told on the loop, when that has forgotten the socket.
     /// </summary>
     /// <remarks>
     /// What the kernel has taken is still delivered, followed by FIN, unless received bytes were left unread: the peer then gets RST
@@ -360,7 +362,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     /// </remarks>
     public void Close()
     {
-        if (Interlocked.Or(ref _leases, Closing) < 0)
+        if (!TryEndOwnLease())
         {
             return;
         }
@@ -438,7 +440,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
     void IStreamChannel.Apply(in ConnectionOptions options) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, options);
 
-    /// <summary>Has the loop forget the socket and end its lease. On the loop, unless the socket was never started.</summary>
+    /// <summary>Has the loop forget the socket. On the loop, unless the socket was never started.</summary>
     private void Retire()
     {
         if (Interlocked.Exchange(ref _retired, 1) != 0)
@@ -448,8 +450,6 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
         Loop.Forget(_token);
         Loop.ConnectionRemoved();
-        EndLease();
-
         try
         {
             _handler?.OnClosed();
@@ -488,6 +488,19 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
     }
 
+    /// <summary>Begins to close, and ends the lease that the open socket is.</summary>
+    /// <returns>False when somebody has done so before.</returns>
+    private bool TryEndOwnLease()
+    {
+        if (Interlocked.Or(ref _leases, Closing) < 0)
+        {
+            return false;
+        }
+
+        EndLease();
+        return true;
+    }
+
     void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
 
     void IPollTarget.OnFault(Exception exception)
@@ -508,7 +521,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         finally
         {
             // Also if another thread has begun to close it: the call that it posts for that may not run any more.
-            _ = Interlocked.Or(ref _leases, Closing);
+            _ = TryEndOwnLease();
             Retire();
         }
     }
