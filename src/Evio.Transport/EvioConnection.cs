@@ -40,6 +40,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     private int _closedFired;
     private int _deliveringThread;
 
+    // The thread of a delivery that takes so long that nobody waits for it any more.
+    private int _overdueThread;
+
     // The socket's closing and the firing of ConnectionClosed.
     private int _endsToCome = 2;
 
@@ -72,6 +75,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     /// <summary>Whether the caller is inside the delivery of input.</summary>
     internal bool IsDelivering => _deliveringThread == Environment.CurrentManagedThreadId;
+
+    /// <summary>Whether the caller is inside the delivery of input, and has been there for long.</summary>
+    internal bool IsOverdue => _overdueThread == Environment.CurrentManagedThreadId;
 
     // ---- Events of the socket, on its loop ----
 
@@ -134,6 +140,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         _deliveringThread = Environment.CurrentManagedThreadId;
         Input.CompleteRead();
         _deliveringThread = 0;
+        _overdueThread = 0;
         if (Output.HasDeferred)
         {
             Output.SendDeferred();
@@ -145,6 +152,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         lock (Gate)
         {
+            _overdueThread = _deliveringThread;
             _deliveringThread = 0;
         }
 

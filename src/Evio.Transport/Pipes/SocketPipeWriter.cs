@@ -490,8 +490,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             return false;
         }
 
-        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself.
-        if (!Thread.CurrentThread.IsThreadPoolThread)
+        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself. And where calls take long, the pool may have no thread
+        // for it soon.
+        if (!Thread.CurrentThread.IsThreadPoolThread || _connection.IsOverdue)
         {
             return false;
         }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using Evio.Transport;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -292,4 +293,51 @@ public sealed class WriterTests
             Assert.Equal((2, 5), (fewest, most));
         }
     }
+
+    /// <summary>Whoever is found to take long has nothing of what he flushes queued for the pool, although he is on a thread of it.</summary>
+    [Fact]
+    public void An_overdue_delivery_waits_for_no_company() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, static options => options.Scheduling = EvioScheduling.ThreadPool);
+            run.Add("user", async () =>
+            {
+                var result = await Execution.Later(world.Input.ReadAsync());
+                world.Input.AdvanceTo(result.Buffer.GetPosition(1));
+                Write('A');
+                await Execution.Later(world.Output.FlushAsync());
+
+                // Otherwise he has read it himself, or the monitor was here already.
+                var isDelivered = world.Connection.Output.HasDeferred;
+                Execution.WaitFor("the monitor", () => !world.Connection.Output.HasDeferred);
+                world.IsDone = true;
+                var queued = run.CountOf("queues a work item");
+                foreach (var what in "BCDEF")
+                {
+                    Write(what);
+                    await world.Output.FlushAsync();
+                }
+
+                Assert.True(!isDelivered || run.CountOf("queues a work item") == queued);
+                world.Input.Complete();
+                world.Output.Complete();
+
+                void Write(char what)
+                {
+                    world.Output.GetSpan(1)[0] = (byte)what;
+                    world.Output.Advance(1);
+                }
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("ab");
+                world.Peer.Receive();
+            });
+            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Explore();
+            Assert.Equal("ABCDEF", world.Peer.ReceivedText);
+            world.End();
+        },
+        atLeast: 20,
+        departures: 1);
 }
