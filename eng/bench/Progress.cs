@@ -11,7 +11,7 @@ internal sealed class Progress(double expectedSeconds)
     public void Report(string step)
     {
         var elapsed = Stopwatch.GetElapsedTime(_started);
-        var line = $"[{elapsed:mm\\:ss} of about {TimeSpan.FromSeconds(expectedSeconds):mm\\:ss}] {step}";
+        var line = $"[{Minutes(elapsed)} of about {Minutes(TimeSpan.FromSeconds(expectedSeconds))}] {step}";
         if (_isTerminal)
         {
             // Erases what the longer line before it has left.
@@ -30,4 +30,7 @@ internal sealed class Progress(double expectedSeconds)
             Console.Error.Write("\r\e[K");
         }
     }
+
+    // An hour is 60:00.
+    private static string Minutes(TimeSpan time) => $"{(int)time.TotalMinutes:00}:{time.Seconds:00}";
 }

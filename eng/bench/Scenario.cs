@@ -96,7 +96,7 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
             $"{path}-{connections}",
             $"GET /{path}, keep-alive, {connections} connection{(connections == 1 ? "" : "s")}",
             ServerPort.Http,
-            path == "plaintext" && connections == 64 ? Variant.KestrelAndC : Variant.Kestrel,
+            path == "plaintext" && connections == 64 ? Variant.KestrelInAllModesAndC : Variant.Kestrel,
             new WrkLoad(connections, $"/{path}"))
         {
             IsQuick = path == "plaintext" && connections == 64,

@@ -7,6 +7,9 @@ internal sealed record Variant(string Name, string Description)
 
     public static Variant EvioPool { get; } = new("evio-pool", "evio, application on the thread pool") { Transport = "evio", Scheduling = "threadpool" };
 
+    public static Variant EvioAdaptive { get; } =
+        new("evio-adaptive", "evio, application on the loop's thread, which it may lose") { Transport = "evio", Scheduling = "adaptive" };
+
     /// <summary>What everything is compared with.</summary>
     public static Variant Sockets { get; } = new("sockets", "Kestrel's own transport as shipped") { Transport = "sockets", Scheduling = "threadpool" };
 
@@ -29,9 +32,11 @@ internal sealed record Variant(string Name, string Description)
 
     public static IReadOnlyList<Variant> KestrelAndC { get; } = [.. Kestrel, CEpoll];
 
+    public static IReadOnlyList<Variant> KestrelInAllModesAndC { get; } = [EvioInline, EvioAdaptive, EvioPool, Sockets, SocketsInline, CEpoll];
+
     public static IReadOnlyList<Variant> NativeAndC { get; } = [Native, NativeOnSockets, CEpoll];
 
-    public static IReadOnlyList<Variant> All { get; } = [.. Kestrel, Native, NativeOnSockets, CEpoll];
+    public static IReadOnlyList<Variant> All { get; } = [.. Kestrel, EvioAdaptive, Native, NativeOnSockets, CEpoll];
 
     /// <summary>The sample's --transport and --scheduling; null for a program that is not the sample.</summary>
     public string? Transport { get; private init; }

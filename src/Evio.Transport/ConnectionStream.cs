@@ -60,7 +60,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     public override void Write(byte[] buffer, int offset, int count) => WriteAsync(buffer.AsMemory(offset, count)).AsTask().GetAwaiter().GetResult();
 
-    /// <summary>Does nothing: every write is sent.</summary>
+    /// <summary>Does nothing: every write is flushed.</summary>
     public override void Flush()
     {
     }

@@ -40,9 +40,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     private int _closedFired;
     private int _deliveringThread;
 
-    // The thread of a delivery that takes so long that nobody waits for it any more.
-    private int _overdueThread;
-
     // The socket's closing and the firing of ConnectionClosed.
     private int _endsToCome = 2;
 
@@ -75,9 +72,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     /// <summary>Whether the caller is inside the delivery of input.</summary>
     internal bool IsDelivering => _deliveringThread == Environment.CurrentManagedThreadId;
-
-    /// <summary>Whether the caller is inside the delivery of input, and has been there for long.</summary>
-    internal bool IsOverdue => _overdueThread == Environment.CurrentManagedThreadId;
 
     // ---- Events of the socket, on its loop ----
 
@@ -140,10 +134,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         _deliveringThread = Environment.CurrentManagedThreadId;
         Input.CompleteRead();
         _deliveringThread = 0;
-        _overdueThread = 0;
         if (Output.HasDeferred)
         {
-            Output.SendDeferred();
+            Output.SendWaiting();
         }
     }
 
@@ -152,11 +145,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         lock (Gate)
         {
-            _overdueThread = _deliveringThread;
             _deliveringThread = 0;
         }
 
-        Output.SendDeferred();
+        Output.SendWaiting();
     }
 
     internal void OnReadAheadPaused() => Log.ConnectionPause(_logger, this);
@@ -193,10 +185,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         }
 
         Log.ConnectionWriteFin(_logger, this, reason.Message);
+        Socket.ShutdownSend();
         Input.Fail(reason);
         FireConnectionClosed();
-
-        // The close sends FIN, as nothing is left unread. A shutdown before it would send the same FIN, for one more system call.
         DropUnread();
         Socket.Close();
     }
@@ -207,6 +198,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// </remarks>
     public override void Abort(ConnectionAbortedException? abortReason)
     {
+        // What was flushed before may still wait for company: a GOAWAY, say. What another thread is sending at this moment may get lost.
+        Output.SendWaiting();
         if (abortReason is null)
         {
             End(new ConnectionAbortedException("The connection was ended by the server."), reset: false);

@@ -15,7 +15,7 @@ internal sealed class UnreadInputWatch(EventLoop loop)
 
     private readonly Lock _lock = new();
 
-    // What follows is guarded by this. A reader knows its place, from 1 on, so that it can leave at once when its connection ends: of many short
+    // What follows is guarded by this. A reader knows its place, from 1 on, so that it can leave when its connection ends: of many short
     // connections, each of them gone before the next look, all would be held until then, and would survive collections for nothing.
     private readonly List<SocketPipeReader> _watched = [];
     private bool _scheduled;
@@ -65,36 +65,46 @@ internal sealed class UnreadInputWatch(EventLoop loop)
 
     private void Look()
     {
-        // From the end: who is added meanwhile, or again, is behind.
-        for (var i = Count - 1; i >= 0; i--)
+        try
         {
-            SocketPipeReader reader;
-            lock (_lock)
+            // From the end: who is added meanwhile, or again, is behind.
+            for (var i = Count - 1; i >= 0; i--)
             {
-                if (i >= _watched.Count)
-                {
-                    continue;
-                }
-
-                reader = _watched[i];
-                Remove(reader);
-            }
-
-            if (reader.LookAfter())
-            {
-                Add(reader);
+                LookAfter(i);
             }
         }
+        finally
+        {
+            bool again;
+            lock (_lock)
+            {
+                again = _scheduled = _watched.Count > 0;
+            }
 
+            if (again)
+            {
+                Schedule();
+            }
+        }
+    }
+
+    private void LookAfter(int index)
+    {
+        SocketPipeReader reader;
         lock (_lock)
         {
-            _scheduled = _watched.Count > 0;
-            if (!_scheduled)
+            if (index >= _watched.Count)
             {
                 return;
             }
+
+            reader = _watched[index];
+            Remove(reader);
         }
 
-        Schedule();
+        if (reader.LookAfter())
+        {
+            Add(reader);
+        }
     }
 }

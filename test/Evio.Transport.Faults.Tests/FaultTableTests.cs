@@ -12,6 +12,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
     private const int EpollDelete = 2;
     private const int OptionError = 4;
     private const int OptionTcpInfo = 11;
+    private const int ShutdownSend = 1;
     private const int FamilyUnspecified = 0;
 
     private const string Unnoticed = FaultRow.Unnoticed;
@@ -95,6 +96,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
             // The callbacks' input is one buffer, and so is their output here.
             ("recvmsg" or "sendmsg", "a connection") => TransferAsync(row, error, call, size: 300_000, server.Ports.Inline, server.Ports.ThreadPool),
             ("getsockopt", "the end of the input") => CloseAsync(row, error, Call.GetSockOpt, OptionTcpInfo),
+            ("shutdown", "the end of the output") => CloseAsync(row, error, Call.Shutdown, ShutdownSend),
             ("close", "a connection") => CloseAsync(row, error, Call.Close, FaultControl.Any),
             ("getsockopt", "a reset") => ResetAsync(row, error),
             ("connect", "an abort") => AbortAsync(row, new Fault(Call.Connect, error, Detail: FamilyUnspecified)),

@@ -115,6 +115,7 @@ internal sealed partial class StreamConnection
     /// </summary>
     private void Drain()
     {
+        _channel.ShutdownSend();
         for (var i = 0; i < MaxReceivesPerTurn && _channel.Receive(_owner.DrainBuffer).Count > 0; i++)
         {
         }

@@ -1,14 +1,13 @@
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// A send for several flushes, on a thread of the pool after the work item that made them. It finds out by itself whether a flush gets company when it waits.
+/// A send for several flushes, on a thread of the pool, as a rule after the work item that made them. It finds out by itself whether a flush gets company when it waits.
 /// </summary>
 /// <remarks>
 /// <para>
 /// Kestrel's HTTP/2 flushes once for each response of a connection's many streams, from a single work item. If each of these is a send, sending is most
 /// of what the server does. Nothing says beforehand whether another flush follows, so the last attempt tells: as long as flushes come in company,
-/// all wait, and one that stayed alone has the next ones leave at once: 1 after the first attempt that failed, then 3, 7, and so on up to
-/// <see cref="MaxDirect"/>. One lonely flush in 64 then costs a work item more.
+/// all wait, and one that stayed alone has the next ones leave at once: 1 of them, then 3, 7, and so on up to <see cref="MaxDirect"/>. One lonely flush in 64 then costs a work item more.
 /// </para>
 /// <para>All members but <see cref="IThreadPoolWorkItem.Execute"/> are called under the connection's gate.</para>
 /// </remarks>
@@ -18,7 +17,7 @@ internal sealed class CoalescedSend(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     private bool _tried;
     private int _flushes;
-    private int _direct = 1;
+    private int _direct;
     private int _directLeft = 1;
 
     /// <summary>Whether it is on its way: in the queue of the thread pool.</summary>

@@ -157,7 +157,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
             if (sendFirst)
             {
-                _connection.Output.SendDeferred();
+                _connection.Output.SendWaiting();
                 continue;
             }
 
@@ -196,7 +196,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
             if (sendFirst)
             {
-                _connection.Output.SendDeferred();
+                _connection.Output.SendWaiting();
                 continue;
             }
 
@@ -319,12 +319,16 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             readAhead = TryBeginReadAhead();
         }
 
-        if (readAhead)
+        if (!readAhead)
         {
-            ReadAhead();
+            return true;
         }
 
-        return true;
+        ReadAhead();
+        lock (_gate)
+        {
+            return _watched = !_ended;
+        }
     }
 
     /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
@@ -378,14 +382,21 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _tokenRegistration.Unregister();
         _tokenRegistration = default;
 
-        // The user's code runs in here.
-        if (failure is null)
+        UserCalls.Begin();
+        try
         {
-            _wait.SetResult(result);
+            if (failure is null)
+            {
+                _wait.SetResult(result);
+            }
+            else
+            {
+                _wait.SetException(failure);
+            }
         }
-        else
+        finally
         {
-            _wait.SetException(failure);
+            UserCalls.End();
         }
     }
 
@@ -393,7 +404,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     void ILoopCall.Run() => _connection.DeliverInput();
 
-    // Nobody notices if this takes long: no output is deferred.
+    // Nobody notices if this takes long: no output waits for its end.
     void IThreadPoolWorkItem.Execute() => CompleteRead();
 
     void ILoopCall.OnOverdue() => _connection.OnDeliveryOverdue();

@@ -8,7 +8,7 @@ using Evio.Transport.Native;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// The output of a connection: a <see cref="PipeWriter"/> that sends to the socket itself, straight from its pooled blocks and on the thread
+/// The output of a connection: a <see cref="PipeWriter"/> that sends to the socket itself, straight from its pooled blocks and, as a rule, on the thread
 /// that flushes. The loop finishes what the kernel would not take. The contract is that of <see cref="Pipe"/>'s writer.
 /// </summary>
 /// <remarks>
@@ -262,12 +262,12 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     // ---- Called by the connection and the reader ----
 
-    /// <summary>Sends what a deferred flush kept back, if anything.</summary>
-    internal void SendDeferred()
+    /// <summary>Sends what waits for company, if anything.</summary>
+    internal void SendWaiting()
     {
         lock (_gate)
         {
-            if (!_deferred)
+            if (!_deferred && _coalesced is not { IsQueued: true })
             {
                 return;
             }
@@ -318,7 +318,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     /// <summary>
     /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
-    /// on runs its user's code in here, on the loop or on the thread pool as the options say.
+    /// on runs its user's code in here, on this thread or on the thread pool as the options say.
     /// </summary>
     internal void Send()
     {
@@ -384,13 +384,21 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     {
         // Outside the gate: the callback of the registration takes it.
         _tokenRegistration.Unregister();
-        if (_token.IsCancellationRequested)
+        UserCalls.Begin();
+        try
         {
-            _wait.SetException(new OperationCanceledException(_token));
+            if (_token.IsCancellationRequested)
+            {
+                _wait.SetException(new OperationCanceledException(_token));
+            }
+            else
+            {
+                _wait.SetResult(_result);
+            }
         }
-        else
+        finally
         {
-            _wait.SetResult(_result);
+            UserCalls.End();
         }
     }
 
@@ -490,9 +498,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             return false;
         }
 
-        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself. And where calls take long, the pool may have no thread
-        // for it soon.
-        if (!Thread.CurrentThread.IsThreadPoolThread || _connection.IsOverdue)
+        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself. And inside a call of this transport's the queued send may come
+        // late: behind the rest of a batch, or behind a call that blocks while the pool has no other thread.
+        if (!Thread.CurrentThread.IsThreadPoolThread || UserCalls.IsInside)
         {
             return false;
         }

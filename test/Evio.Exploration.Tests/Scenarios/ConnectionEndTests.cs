@@ -17,7 +17,7 @@ public sealed class ConnectionEndTests
             Assert.Equal(1, world.Closed);
             world.End();
         },
-        atLeast: 2000);
+        atLeast: 2500);
 
     [Fact]
     public void The_loop_stops_while_the_user_reads_and_writes() => Exploring.Run(
