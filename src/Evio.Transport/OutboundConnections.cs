@@ -40,6 +40,9 @@ internal sealed class OutboundConnections(TransportLoops loops)
         void Start(StreamSocket socket)
         {
             connection = new EvioConnection(_connections, socket, options, loops.Logger);
+
+            // A client that is synchronous flushes, and waits for the answer on the same thread of the pool, which may have no other one.
+            connection.Output.Coalesces = false;
             socket.Start(connection);
             _connections.Add(connection);
         }

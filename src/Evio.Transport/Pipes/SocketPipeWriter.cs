@@ -89,6 +89,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     public override long UnflushedBytes => _unflushed;
 
+    /// <summary>Whether flushes from threads of the pool may wait for company. To be set before the connection is used.</summary>
+    internal bool Coalesces { get; set; } = true;
+
     /// <summary>Whether a flush waits for company.</summary>
     internal bool HasDeferred => _deferred;
 
@@ -500,7 +503,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
         // A loop, or a thread of the user's, would only hand over to the pool what it can do itself. And inside a call of this transport's the queued send may come
         // late: behind the rest of a batch, or behind a call that blocks while the pool has no other thread.
-        if (!Thread.CurrentThread.IsThreadPoolThread || UserCalls.IsInside)
+        if (!Coalesces || !Thread.CurrentThread.IsThreadPoolThread || UserCalls.IsInside)
         {
             return false;
         }
