@@ -59,5 +59,5 @@ internal sealed class CoalescedSend(SocketPipeWriter writer) : IThreadPoolWorkIt
     /// <summary>It is being executed: a flush that comes from now on is not waited for.</summary>
     internal void Dequeue() => IsQueued = false;
 
-    void IThreadPoolWorkItem.Execute() => writer.SendCoalesced();
+    void IThreadPoolWorkItem.Execute() => writer.SendWaiting(due: this);
 }

@@ -382,22 +382,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _tokenRegistration.Unregister();
         _tokenRegistration = default;
 
-        UserCalls.Begin();
-        try
-        {
-            if (failure is null)
-            {
-                _wait.SetResult(result);
-            }
-            else
-            {
-                _wait.SetException(failure);
-            }
-        }
-        finally
-        {
-            UserCalls.End();
-        }
+        UserCalls.Complete(ref _wait, result, failure);
     }
 
     bool ILoopCall.TakesLong { get; set; }

@@ -162,6 +162,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             return ValueTask.FromCanceled<FlushResult>(cancellationToken);
         }
 
+        bool waits;
         CoalescedSend? toQueue;
         FlushResult result = default;
         lock (_gate)
@@ -178,7 +179,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             }
 
             Commit();
-            if (TryDefer(out toQueue))
+            waits = TryDefer(out toQueue);
+            if (waits)
             {
                 if (!_handedOut)
                 {
@@ -192,9 +194,14 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             {
                 return FinishFlush(cancellationToken);
             }
-            else
+        }
+
+        if (!waits)
+        {
+            Send();
+            lock (_gate)
             {
-                goto send;
+                return FinishFlush(cancellationToken);
             }
         }
 
@@ -205,14 +212,6 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
 
         return new ValueTask<FlushResult>(result);
-
-    send:
-        Send();
-
-        lock (_gate)
-        {
-            return FinishFlush(cancellationToken);
-        }
     }
 
     public override void CancelPendingFlush()
@@ -266,7 +265,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     // ---- Called by the connection and the reader ----
 
     /// <summary>Sends what waits for company, if anything.</summary>
-    internal void SendWaiting()
+    /// <param name="due">The send that was queued for it, when its turn has come.</param>
+    internal void SendWaiting(CoalescedSend? due = null)
     {
         lock (_gate)
         {
@@ -276,21 +276,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             }
 
             _deferred = false;
-            if (!TryBeginSend())
-            {
-                return;
-            }
-        }
-
-        Send();
-    }
-
-    /// <summary>Sends what was flushed since the coalesced send was queued, unless it has left already.</summary>
-    internal void SendCoalesced()
-    {
-        lock (_gate)
-        {
-            _coalesced!.Dequeue();
+            due?.Dequeue();
             if (!TryBeginSend())
             {
                 return;
@@ -387,22 +373,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     {
         // Outside the gate: the callback of the registration takes it.
         _tokenRegistration.Unregister();
-        UserCalls.Begin();
-        try
-        {
-            if (_token.IsCancellationRequested)
-            {
-                _wait.SetException(new OperationCanceledException(_token));
-            }
-            else
-            {
-                _wait.SetResult(_result);
-            }
-        }
-        finally
-        {
-            UserCalls.End();
-        }
+        UserCalls.Complete(ref _wait, _result, _token.IsCancellationRequested ? new OperationCanceledException(_token) : null);
     }
 
     bool ILoopCall.TakesLong { get; set; }
