@@ -33,7 +33,6 @@ internal static class Manual
         ["read"] = "EAGAIN EBADF EFAULT EINTR EINVAL EIO EISDIR",
         ["recv"] = $"{Receive} {Stream}",
         ["recvmmsg"] = $"{Receive} ENETDOWN EHOSTUNREACH",
-        ["recvmsg"] = $"{Receive} {Stream}",
         ["sched_setaffinity"] = "EFAULT EINVAL EPERM ESRCH",
         ["send"] = $"{Send} {Stream}",
         ["sendmmsg"] = $"{Send} ECONNREFUSED EHOSTUNREACH ENETUNREACH",
@@ -46,5 +45,5 @@ internal static class Manual
     }.ToDictionary(static entry => entry.Key, static entry => entry.Value.Split(' ').Distinct().ToArray());
 
     /// <summary>Calls that are made on other systems only.</summary>
-    internal static IReadOnlyCollection<string> Elsewhere { get; } = ["accept"];
+    internal static IReadOnlyCollection<string> Elsewhere { get; } = ["accept", "recvmsg"];
 }

@@ -167,32 +167,6 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
     }
 
-    /// <summary>Receives what has arrived into several buffers, the first one first, without waiting.</summary>
-    /// <param name="buffers">At least one; those beyond <see cref="MaxBuffers"/> are not used.</param>
-    /// <returns>How much arrived in all, 0 at the end of the peer's output, or why nothing was received.</returns>
-    public IoResult Receive(ReadOnlySpan<Memory<byte>> buffers)
-    {
-        if (buffers.Length == 1)
-        {
-            return Receive(buffers[0].Span);
-        }
-
-        var pins = new PinnedBuffers();
-        try
-        {
-            foreach (var buffer in buffers[..Math.Min(buffers.Length, MaxBuffers)])
-            {
-                pins.Add(buffer);
-            }
-
-            return Transfer(ref pins, isSend: false);
-        }
-        finally
-        {
-            pins.Release();
-        }
-    }
-
     /// <summary>Sends as much as the kernel takes, without waiting.</summary>
     /// <returns>How much the kernel took, which may be less than given, or why it took nothing.</returns>
     public IoResult Send(ReadOnlySpan<byte> buffer)
@@ -247,7 +221,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                 pins.Add(buffer);
             }
 
-            return Transfer(ref pins, isSend: true);
+            return Send(ref pins);
         }
         finally
         {
@@ -255,7 +229,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
     }
 
-    private IoResult Transfer(ref PinnedBuffers pins, bool isSend)
+    private IoResult Send(ref PinnedBuffers pins)
     {
         if (!TryLease())
         {
@@ -270,12 +244,10 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                 var message = new MessageHeader { Vectors = vectors, VectorCount = (nuint)pins.Count };
                 while (true)
                 {
-                    var count = isSend
-                        ? Libc.sendmsg(_descriptor, &message, Platform.MSG_NOSIGNAL)
-                        : Libc.recvmsg(_descriptor, &message, 0);
+                    var count = Libc.sendmsg(_descriptor, &message, Platform.MSG_NOSIGNAL);
                     if (count >= 0)
                     {
-                        return isSend ? Sent(count) : Received(count);
+                        return Sent(count);
                     }
 
                     var errno = Errno.Last;

@@ -6,14 +6,29 @@ namespace Evio.Transport.Pipes;
 /// <remarks>One thread may open while another closes.</remarks>
 internal struct BlockSource(MemoryPool<byte> pool)
 {
+    /// <summary>A block larger than this is not asked for unless it has to be: more would not stay in the processor's cache.</summary>
+    internal const int LargestSize = 32 * 1024;
+
+    /// <summary>The size of the framework's pooled blocks.</summary>
+    private const int UsualSize = 4096;
+
     private BufferSegment? _spare;
 
-    internal BufferSegment Open(int sizeHint = 0)
+    /// <param name="atLeast">The least size.</param>
+    /// <param name="expected">How much is about to come. More than a block of the usual size makes it a larger one: one of the shared arrays, as in System.IO.Pipelines.</param>
+    internal BufferSegment Open(int atLeast, long expected)
     {
         var segment = Interlocked.Exchange(ref _spare, null) ?? new BufferSegment();
+        var size = expected > UsualSize ? (int)Math.Max(atLeast, Math.Min(expected, LargestSize)) : atLeast;
+        if (size <= pool.MaxBufferSize)
+        {
+            segment.Open(pool.Rent(size == 0 ? -1 : size));
+        }
+        else
+        {
+            segment.Open(ArrayPool<byte>.Shared.Rent(size));
+        }
 
-        // Larger than the pool's blocks: from the shared arrays, as System.IO.Pipelines does.
-        segment.Open(sizeHint <= pool.MaxBufferSize ? pool.Rent(sizeHint == 0 ? -1 : sizeHint) : MemoryPool<byte>.Shared.Rent(sizeHint));
         return segment;
     }
 

@@ -3,10 +3,11 @@ using System.Diagnostics;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>A pooled block in a connection's input or output: filled from the front, one behind the other.</summary>
+/// <summary>A block in a connection's input or output, a pool's or a shared array: filled from the front, one behind the other.</summary>
 internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
 {
     private IMemoryOwner<byte>? _owner;
+    private byte[]? _array;
     private Memory<byte> _block;
 
     internal BufferSegment? NextSegment => (BufferSegment?)Next;
@@ -25,9 +26,20 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
 
     internal void Open(IMemoryOwner<byte> owner)
     {
-        Debug.Assert(_owner is null);
         _owner = owner;
-        _block = owner.Memory;
+        Open(owner.Memory);
+    }
+
+    internal void Open(byte[] array)
+    {
+        _array = array;
+        Open(array.AsMemory());
+    }
+
+    private void Open(Memory<byte> block)
+    {
+        Debug.Assert(_block.IsEmpty);
+        _block = block;
         Memory = default;
         RunningIndex = 0;
     }
@@ -45,10 +57,16 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
         Next = next;
     }
 
-    /// <summary>Gives the block back to its pool.</summary>
+    /// <summary>Gives the block back to where it is from.</summary>
     internal void Close()
     {
-        _owner!.Dispose();
+        if (_array is not null)
+        {
+            ArrayPool<byte>.Shared.Return(_array);
+        }
+
+        _owner?.Dispose();
+        _array = null;
         _owner = null;
         _block = default;
         Memory = default;

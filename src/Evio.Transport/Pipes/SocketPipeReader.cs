@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Diagnostics;
 using System.IO.Pipelines;
-using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Threading.Tasks.Sources;
 using Evio.Transport.Native;
@@ -51,8 +50,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     // How much has to be there before a read completes, as ReadAtLeastAsync asked.
     private int _minimumSize;
 
-    // How many blocks the next receive offers; it follows what the last ones brought.
-    private int _receiveBlocks = 1;
+    // How much the next receive may bring, as the last one has it.
+    private int _expected;
 
     private WaitState _state;
     private ReadState _read;
@@ -467,7 +466,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
     private void Receive(bool intoTail)
     {
-        var last = intoTail && _tail is { } tail && tail.Free.Length >= MinReceive ? tail : null;
+        var last = intoTail && _tail is { } tail && tail.Free.Length >= Math.Max(MinReceive, _expected) ? tail : null;
         var waiterIsReady = false;
         var watch = false;
         var fin = false;
@@ -477,12 +476,19 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         IoResult result = default;
         try
         {
-            result = _receiveBlocks == 1 ? ReceiveBlock(last, out received, out room) : ReceiveBlocks(last, out received, out room);
+            received = last ?? _blocks.Open(atLeast: 0, _expected);
+            room = received.Free.Length;
+            result = _connection.Socket.Receive(received.Free.Span);
         }
         catch (Exception exception)
         {
             // The pool has no memory left. That ends this connection, and only this one.
             error = exception;
+        }
+
+        if (result.Count == 0 && received is not null && received != last)
+        {
+            _blocks.Close(received);
         }
 
         lock (_gate)
@@ -495,13 +501,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             }
             else if (result.Count > 0)
             {
-                Append(received!);
+                Append(received!, result.Count);
                 _unexamined += result.Count;
                 var full = result.Count == room;
                 _readable |= full || _endAhead;
-                _receiveBlocks = full
-                    ? Math.Min(_receiveBlocks * 2, StreamSocket.MaxBuffers)
-                    : Math.Max(1, (int)Math.Ceiling(_receiveBlocks * (double)result.Count / room));
+                _expected = full ? Math.Min(2 * Math.Max(room, _expected), BlockSource.LargestSize) : result.Count;
             }
             else if (result.IsSuccess)
             {
@@ -545,63 +549,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
     }
 
-    private IoResult ReceiveBlock(BufferSegment? last, out BufferSegment? received, out int room)
-    {
-        received = last ?? _blocks.Open();
-        room = received.Free.Length;
-        var result = _connection.Socket.Receive(received.Free.Span);
-        if (result.Count > 0)
-        {
-            received.Fill(result.Count);
-        }
-        else if (received != last)
-        {
-            _blocks.Close(received);
-        }
-
-        return result;
-    }
-
-    private IoResult ReceiveBlocks(BufferSegment? last, out BufferSegment? received, out int room)
-    {
-        var segments = new SegmentArray();
-        var memories = new MemoryArray();
-        room = 0;
-        for (var i = 0; i < _receiveBlocks; i++)
-        {
-            segments[i] = i == 0 && last is not null ? last : _blocks.Open();
-            memories[i] = segments[i].Free;
-            room += memories[i].Length;
-        }
-
-        var result = _connection.Socket.Receive(((ReadOnlySpan<Memory<byte>>)memories)[.._receiveBlocks]);
-        var left = result.Count;
-        received = null;
-        for (var i = 0; i < _receiveBlocks; i++)
-        {
-            var segment = segments[i];
-            var filled = Math.Min(left, memories[i].Length);
-            left -= filled;
-            if (filled > 0)
-            {
-                segment.Fill(filled);
-                if (i > 0)
-                {
-                    segments[i - 1].Append(segment);
-                }
-
-                received ??= segment;
-            }
-            else if (segment != last)
-            {
-                _blocks.Close(segment);
-            }
-        }
-
-        return result;
-    }
-
-    private void Append(BufferSegment received)
+    private void Append(BufferSegment received, int count)
     {
         if (_tail is null)
         {
@@ -610,16 +558,21 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
         else if (_tail != received)
         {
-            _tail.Append(received);
+            if (count <= Math.Min(MinReceive, _tail.Free.Length))
+            {
+                // A peer that sends byte by byte is not to have a block for each of them.
+                received.Free.Span[..count].CopyTo(_tail.Free.Span);
+                _blocks.Close(received);
+                received = _tail;
+            }
+            else
+            {
+                _tail.Append(received);
+            }
         }
 
+        received.Fill(count);
         _tail = received;
-        while (_tail.NextSegment is { } next)
-        {
-            // What was received in one piece is linked already, but its positions are known only now.
-            _tail.Append(next);
-            _tail = next;
-        }
     }
 
     // ---- Reading ----
@@ -788,18 +741,6 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     void IValueTaskSource<ReadResult>.OnCompleted(
         Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _wait.OnCompleted(continuation, state, token, flags);
-
-    [InlineArray(StreamSocket.MaxBuffers)]
-    private struct SegmentArray
-    {
-        private BufferSegment _first;
-    }
-
-    [InlineArray(StreamSocket.MaxBuffers)]
-    private struct MemoryArray
-    {
-        private Memory<byte> _first;
-    }
 }
 
 /// <summary>What the loop has to do after an event.</summary>

@@ -40,10 +40,11 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     private BlockSource _blocks;
     private ManualResetValueTaskSourceCore<FlushResult> _wait;
 
-    // The writing thread's: the block that it fills, the first of those that it opened since the last flush, and what it wrote since then.
+    // The writing thread's: the block that it fills, the first of those that it opened since the last flush, what it wrote since then, and before.
     private BufferSegment? _tail;
     private BufferSegment? _unlinked;
     private long _unflushed;
+    private long _lastFlushed;
     private bool _handedOut;
 
     // The sender's: the blocks from _head to _last, of which _pending bytes from _headIndex on are flushed and not yet taken by the kernel.
@@ -102,7 +103,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         TakeBack();
         if (_tail is null || _tail.Free.Length < Math.Max(sizeHint, 1))
         {
-            var opened = _blocks.Open(sizeHint);
+            // As much as there is already, or was in the last flush, may well come again.
+            var opened = _blocks.Open(sizeHint, expected: Math.Max(_unflushed, _lastFlushed));
             if (_unlinked is null)
             {
                 _unlinked = opened;
@@ -424,6 +426,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
 
         _pending += _unflushed;
+        _lastFlushed = _unflushed;
         _unflushed = 0;
         _shared = _tail;
         if (_closed)

@@ -275,7 +275,6 @@ public sealed class StreamSocketClosingTests : IAsyncLifetime
     private static void AssertRefused(StreamSocket socket)
     {
         Assert.Equal(SocketError.OperationAborted, socket.Receive(new byte[1]).Error);
-        Assert.Equal(SocketError.OperationAborted, socket.Receive([new byte[1], new byte[1]]).Error);
         Assert.Equal(SocketError.OperationAborted, socket.Send([1]).Error);
         Assert.Equal(SocketError.OperationAborted, socket.Send([new byte[1], new byte[1]]).Error);
         socket.ShutdownSend();

@@ -37,36 +37,6 @@ public sealed class StreamSocketTests : IAsyncLifetime
         var (_, handler) = _server.Open();
 
         Assert.True(handler.Socket.Receive(new byte[1]).WouldBlock);
-        Assert.True(handler.Socket.Receive([new byte[1], new byte[1]]).WouldBlock);
-    }
-
-    [Fact]
-    public void Bytes_are_received_into_several_buffers_in_order()
-    {
-        var (client, handler) = _server.Open();
-        client.Send([1, 2, 3, 4, 5]);
-        Memory<byte>[] buffers = [new byte[2], new byte[1], new byte[10]];
-        WaitFor(handler, ReadyEvents.Readable);
-
-        Assert.Equal(5, handler.Socket.Receive(buffers).Count);
-
-        Assert.Equal([1, 2], buffers[0].ToArray());
-        Assert.Equal([3], buffers[1].ToArray());
-        Assert.Equal([4, 5, 0], buffers[2][..3].ToArray());
-    }
-
-    [Theory]
-    [InlineData(1)]
-    [InlineData(StreamSocket.MaxBuffers)]
-    [InlineData(StreamSocket.MaxBuffers + 1)]
-    public void Only_so_many_buffers_are_received_into(int count)
-    {
-        var (client, handler) = _server.Open();
-        client.Send(new byte[100]);
-        Waiting.Until(() => Available(handler) == 100);
-        var buffers = Enumerable.Range(0, count).Select(static _ => new Memory<byte>(new byte[1])).ToArray();
-
-        Assert.Equal(Math.Min(count, StreamSocket.MaxBuffers), handler.Socket.Receive(buffers).Count);
     }
 
     [Fact]
@@ -251,12 +221,6 @@ public sealed class StreamSocketTests : IAsyncLifetime
 
         Assert.Equal(0, client.Receive(new byte[1]));
         Waiting.Until(() => _group.ConnectionCount == 0);
-    }
-
-    private static int Available(RecordingHandler handler)
-    {
-        using var view = new Socket(handler.Socket.DangerousGetHandle());
-        return view.Available;
     }
 
     private static void WaitFor(RecordingHandler handler, ReadyEvents events) =>

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net.Sockets;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Connections;
@@ -107,7 +108,6 @@ public sealed class MemoryPoolTests
     public async Task Read_ahead_of_an_application_that_does_not_read_is_bounded(TransportKind kind)
     {
         const int Limit = 64 * 1024;
-        const int Block = 4096;
         var pools = new CountingMemoryPoolFactory();
         await using var pair = await ConnectedPair.CreateAsync(
             kind,
@@ -123,7 +123,7 @@ public sealed class MemoryPoolTests
         await Eventually.SettlesAsync(() => socket.Available);
 
         Assert.False(sending.IsCompleted);
-        Assert.InRange(pools.Outstanding, 1, (2 * Limit / Block) + 16);
+        Assert.InRange(pools.OutstandingBytes, 1, 3 * Limit);
 
         using var received = new MemoryStream();
         while (received.Length < sent.Length)
@@ -139,6 +139,57 @@ public sealed class MemoryPoolTests
 
         await sending.OrTimeout();
         TestData.AssertSame(sent, received.ToArray());
+    }
+
+    [Theory, AllTransports]
+    public async Task Input_that_drips_in_while_nobody_reads_takes_no_block_for_each_drop(TransportKind kind)
+    {
+        const int Drops = 300;
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await ConnectedPair.CreateAsync(
+            kind,
+            new TransportSettings { MaxReadBufferSize = 0 },
+            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        var sent = TestData.Bytes(Drops);
+        await pair.Client.SendAllAsync(sent.AsMemory(0, 1)).OrTimeout();
+        var first = await pair.Input.ReadAsync().OrTimeout();
+
+        var socket = pair.Connection.Features.Get<IConnectionSocketFeature>()!.Socket;
+        for (var i = 1; i < Drops; i++)
+        {
+            await pair.Client.SendAllAsync(sent.AsMemory(i, 1)).OrTimeout();
+            await Eventually.HoldsAsync(() => socket.Available == 0);
+        }
+
+        Assert.InRange(pools.OutstandingBytes, 4096, 16 * 1024);
+        TestData.AssertSame(sent.AsMemory(0, 1), first.Buffer.ToArray());
+        pair.Input.AdvanceTo(first.Buffer.End);
+        var rest = await pair.Input.ReadAtLeastAsync(Drops - 1).OrTimeout();
+        TestData.AssertSame(sent.AsMemory(1), rest.Buffer.ToArray());
+        pair.Input.AdvanceTo(rest.Buffer.End);
+    }
+
+    [Theory, EvioTransports]
+    public async Task Blocks_grow_with_what_is_written(TransportKind kind)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+
+        Assert.Equal([4096, 4096, 8192, 16384, 32768, 32768], Enumerable.Range(0, 6).Select(_ => FillBlock()));
+        await pair.Output.FlushAsync().OrTimeout();
+        Assert.Equal(32768, pair.Output.GetMemory().Length);
+        pair.Output.Advance(1);
+        var flush = pair.Output.FlushAsync().OrTimeout();
+        await pair.Client.ReceiveExactlyAsync(98305).OrTimeout();
+        await flush;
+        Assert.Equal(4096, FillBlock());
+
+        int FillBlock()
+        {
+            var length = pair.Output.GetMemory().Length;
+            pair.Output.Advance(length);
+            return length;
+        }
     }
 
     private static Task<ConnectedPair> CreateAsync(TransportKind kind, CountingMemoryPoolFactory pools) =>
