@@ -10,7 +10,7 @@ internal struct BlockSource(MemoryPool<byte> pool)
     internal const int LargestSize = 32 * 1024;
 
     /// <summary>The size of the framework's pooled blocks.</summary>
-    private const int UsualSize = 4096;
+    internal const int UsualSize = 4096;
 
     private BufferSegment? _spare;
 

@@ -64,8 +64,11 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
         {
             ArrayPool<byte>.Shared.Return(_array);
         }
+        else
+        {
+            _owner!.Dispose();
+        }
 
-        _owner?.Dispose();
         _array = null;
         _owner = null;
         _block = default;

@@ -479,6 +479,14 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             received = last ?? _blocks.Open(atLeast: 0, _expected);
             room = received.Free.Length;
             result = _connection.Socket.Receive(received.Free.Span);
+            if (received != last && result.Count is > 0 and <= MinReceive && room > BlockSource.UsualSize)
+            {
+                // Less came than was expected, and may be kept for long.
+                var large = received;
+                received = _blocks.Open(atLeast: 0, result.Count);
+                large.Free.Span[..result.Count].CopyTo(received.Free.Span);
+                _blocks.Close(large);
+            }
         }
         catch (Exception exception)
         {
@@ -486,7 +494,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             error = exception;
         }
 
-        if (result.Count == 0 && received is not null && received != last)
+        if (received is not null && received != last && (result.Count == 0 || error is not null))
         {
             _blocks.Close(received);
         }

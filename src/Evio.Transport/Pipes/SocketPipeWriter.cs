@@ -56,8 +56,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     // The block among them that the writing thread may still be filling, or null. The sender does not give it back.
     private BufferSegment? _shared;
 
-    // That block while its writer is away after a deferred flush, so that an idle connection holds none: of the writer, who comes back to it, and the sender,
-    // who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
+    // That block while its writer is away after a flush that has left something to send, so that an idle connection holds none: of the writer, who comes back to
+    // it, and the sender, who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
     private BufferSegment? _lent;
 
     private CoalescedSend? _coalesced;
@@ -184,12 +184,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             waits = TryDefer(out toQueue);
             if (waits)
             {
-                if (!_handedOut)
-                {
-                    _lent = _tail;
-                    _tail = null;
-                }
-
+                LeaveBlock();
                 result = TakeResult();
             }
             else if (!TryBeginSend())
@@ -397,7 +392,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
     }
 
-    /// <summary>Goes on with the block that a deferred flush has left, unless the sender has given it back.</summary>
+    /// <summary>Goes on with the block that the last flush has left, unless the sender has given it back.</summary>
     private void TakeBack()
     {
         if (_tail is null && Volatile.Read(ref _lent) is not null)
@@ -431,12 +426,34 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         _shared = _tail;
         if (_closed)
         {
-            Detach();
+            DiscardFlushed();
         }
         else if (!_sending)
         {
             // The block that was shared before, if another one has taken its place.
             ReleaseSent(0);
+        }
+    }
+
+    /// <summary>
+    /// After a flush: an idle connection holds no block, and one with output that waits goes on with the block in use, so that a peer that does not read has no
+    /// block for each little flush. It is not taken from under a user who asked for memory before the flush and advances after it, which Pipe permits.
+    /// </summary>
+    private void LeaveBlock()
+    {
+        if (_handedOut)
+        {
+            return;
+        }
+
+        if (_pending > 0 && !_closed)
+        {
+            _lent = _tail;
+            _tail = null;
+        }
+        else
+        {
+            Detach();
         }
     }
 
@@ -494,13 +511,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     private ValueTask<FlushResult> FinishFlush(CancellationToken cancellationToken)
     {
-        // Either all is sent, and an idle connection holds no block, or the loop goes on and gives the blocks back. Not from under a user who
-        // asked for memory before the flush and advances after it, which Pipe permits.
-        if (!_handedOut || _closed)
-        {
-            Detach();
-        }
-
+        LeaveBlock();
         if (_pending < _pauseAt || _cancelRequested || _closed)
         {
             return new ValueTask<FlushResult>(TakeResult());

@@ -170,6 +170,69 @@ public sealed class MemoryPoolTests
     }
 
     [Theory, EvioTransports]
+    public async Task A_little_input_after_much_of_it_keeps_no_large_block(TransportKind kind)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+        var sent = TestData.Bytes(4096 + 8192 + 16384);
+        await pair.Client.SendAllAsync(sent).OrTimeout();
+        var received = await pair.Input.ReadAtLeastAsync(sent.Length).OrTimeout();
+        TestData.AssertSame(sent, received.Buffer.ToArray());
+        pair.Input.AdvanceTo(received.Buffer.End);
+
+        await pair.Client.SendAllAsync("x").OrTimeout();
+        received = await pair.Input.ReadAsync().OrTimeout();
+        pair.Input.AdvanceTo(received.Buffer.Start, received.Buffer.End);
+
+        Assert.Equal(4096, pools.OutstandingBytes);
+    }
+
+    [Theory, AllTransports]
+    public async Task Little_flushes_to_a_peer_that_does_not_read_take_no_block_each(TransportKind kind)
+    {
+        const int Flushes = 300;
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await ConnectedPair.CreateAsync(
+            kind,
+            new TransportSettings { MaxWriteBufferSize = 0 },
+            configureClient: static socket => socket.ReceiveBufferSize = 32 * 1024,
+            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        var much = TestData.Bytes(12 * 1024 * 1024);
+        await pair.Output.WriteAsync(much).OrTimeout();
+        var before = await Eventually.SettlesAsync(() => pools.OutstandingBytes);
+        Assert.True(before > 0);
+
+        var little = TestData.Bytes(Flushes, seed: 1);
+        for (var i = 0; i < Flushes; i++)
+        {
+            await pair.Output.WriteAsync(little.AsMemory(i, 1)).OrTimeout();
+        }
+
+        Assert.InRange(pools.OutstandingBytes, 0, before + (64 * 1024));
+        TestData.AssertSame(much, await pair.Client.ReceiveExactlyAsync(much.Length).OrTimeout());
+        TestData.AssertSame(little, await pair.Client.ReceiveExactlyAsync(Flushes).OrTimeout());
+        await Eventually.HoldsAsync(() => pools.OutstandingBytes == 0 || kind is TransportKind.Sockets);
+    }
+
+    [Theory, EvioTransports]
+    public async Task Memory_that_is_given_out_stays_the_writers_when_the_connection_ends(TransportKind kind)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+        var memory = pair.Output.GetMemory();
+        pair.Client.Reset();
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+
+        Assert.True((await pair.Output.FlushAsync().OrTimeout()).IsCompleted);
+
+        Assert.Equal(4096, pools.OutstandingBytes);
+        memory.Span.Fill(1);
+        pair.Output.Advance(memory.Length);
+        Assert.True((await pair.Output.FlushAsync().OrTimeout()).IsCompleted);
+        Assert.Equal(0, pools.OutstandingBytes);
+    }
+
+    [Theory, EvioTransports]
     public async Task Blocks_grow_with_what_is_written(TransportKind kind)
     {
         var pools = new CountingMemoryPoolFactory();
