@@ -50,7 +50,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         _transport = this;
         Socket = socket;
         MemoryPool = owner.PoolOf(socket.Loop);
-        Input = new SocketPipeReader(this, MemoryPool, options.MaxReadBufferSize);
+        Input = new SocketPipeReader(this, MemoryPool, options);
         Output = new SocketPipeWriter(this, MemoryPool, options.MaxWriteBufferSize);
     }
 

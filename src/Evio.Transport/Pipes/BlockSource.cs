@@ -6,9 +6,6 @@ namespace Evio.Transport.Pipes;
 /// <remarks>One thread may open while another closes.</remarks>
 internal struct BlockSource(MemoryPool<byte> pool)
 {
-    /// <summary>A block larger than this is not asked for unless it has to be: more would not stay in the processor's cache.</summary>
-    internal const int LargestSize = 32 * 1024;
-
     /// <summary>The size of the framework's pooled blocks.</summary>
     internal const int UsualSize = 4096;
 
@@ -16,10 +13,10 @@ internal struct BlockSource(MemoryPool<byte> pool)
 
     /// <param name="atLeast">The least size.</param>
     /// <param name="expected">How much is about to come. More than a block of the usual size makes it a larger one: one of the shared arrays, as in System.IO.Pipelines.</param>
-    internal BufferSegment Open(int atLeast, long expected)
+    internal BufferSegment Open(int atLeast, int expected)
     {
         var segment = Interlocked.Exchange(ref _spare, null) ?? new BufferSegment();
-        var size = expected > UsualSize ? (int)Math.Max(atLeast, Math.Min(expected, LargestSize)) : atLeast;
+        var size = expected > UsualSize ? Math.Max(atLeast, expected) : atLeast;
         if (size <= pool.MaxBufferSize)
         {
             segment.Open(pool.Rent(size == 0 ? -1 : size));

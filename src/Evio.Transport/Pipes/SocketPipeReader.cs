@@ -35,9 +35,17 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     /// <summary>Less room than this at the end of a block is left unused, and a receive begins a new one.</summary>
     private const int MinReceive = 2048;
 
+    /// <summary>
+    /// The most that a receive takes at once. On a loop's own thread one block serves connection after connection, and stays in the processor's cache: there more
+    /// than 64 KiB pays, since each receive makes the kernel tell the peer of the room.
+    /// </summary>
+    private const int MaxReceive = 64 * 1024;
+    private const int MaxReceiveOnLoop = 256 * 1024;
+
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
     private readonly long _maxBuffered;
+    private readonly int _maxReceive;
     private BlockSource _blocks;
     private ManualResetValueTaskSourceCore<ReadResult> _wait;
 
@@ -68,12 +76,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private CancellationToken _token;
     private CancellationTokenRegistration _tokenRegistration;
 
-    internal SocketPipeReader(EvioConnection connection, MemoryPool<byte> pool, long? maxBuffered)
+    internal SocketPipeReader(EvioConnection connection, MemoryPool<byte> pool, EvioTransportOptions options)
     {
         _connection = connection;
         _gate = connection.Gate;
         _blocks = new BlockSource(pool);
-        _maxBuffered = maxBuffered is null or 0 ? long.MaxValue : maxBuffered.Value;
+        _maxBuffered = options.MaxReadBufferSize is null or 0 ? long.MaxValue : options.MaxReadBufferSize.Value;
+        _maxReceive = (int)Math.Min(_maxBuffered, options.Scheduling == EvioScheduling.ThreadPool ? MaxReceive : MaxReceiveOnLoop);
     }
 
     private enum WaitState : byte
@@ -479,9 +488,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             received = last ?? _blocks.Open(atLeast: 0, _expected);
             room = received.Free.Length;
             result = _connection.Socket.Receive(received.Free.Span);
-            if (received != last && result.Count is > 0 and <= MinReceive && room > BlockSource.UsualSize)
+            if (received != last && result.Count > 0 && result.Count <= room / 2 && room > BlockSource.UsualSize)
             {
-                // Less came than was expected, and may be kept for long.
+                // Less came than was expected, and may be kept for long: no large block is less than half full.
                 var large = received;
                 received = _blocks.Open(atLeast: 0, result.Count);
                 large.Free.Span[..result.Count].CopyTo(received.Free.Span);
@@ -513,7 +522,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 _unexamined += result.Count;
                 var full = result.Count == room;
                 _readable |= full || _endAhead;
-                _expected = full ? Math.Min(2 * Math.Max(room, _expected), BlockSource.LargestSize) : result.Count;
+                _expected = full ? Math.Min(2 * Math.Max(room, _expected), _maxReceive) : result.Count;
             }
             else if (result.IsSuccess)
             {

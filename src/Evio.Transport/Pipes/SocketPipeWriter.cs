@@ -33,6 +33,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     /// <summary>How many bytes may wait for company, unless the write buffer is smaller.</summary>
     private const int DeferLimit = 32 * 1024;
 
+    /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
+    private const int MaxBlock = 32 * 1024;
+
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
     private readonly long _pauseAt;
@@ -104,7 +107,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         if (_tail is null || _tail.Free.Length < Math.Max(sizeHint, 1))
         {
             // As much as there is already, or was in the last flush, may well come again.
-            var opened = _blocks.Open(sizeHint, expected: Math.Max(_unflushed, _lastFlushed));
+            var opened = _blocks.Open(sizeHint, expected: (int)Math.Min(Math.Max(_unflushed, _lastFlushed), MaxBlock));
             if (_unlinked is null)
             {
                 _unlinked = opened;
