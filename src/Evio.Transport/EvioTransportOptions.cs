@@ -39,9 +39,9 @@ public sealed class EvioTransportOptions
     /// <remarks>Defaults to <see langword="true"/>. Has no effect on Unix-domain sockets.</remarks>
     public bool NoDelay { get; set; } = true;
 
-    /// <summary>The most bytes of input, received and not yet consumed by the application, that a connection holds in memory.</summary>
+    /// <summary>How much input, received and not yet consumed by the application, makes a connection stop receiving.</summary>
     /// <remarks>
-    /// In bytes; defaults to 1 MiB. <see langword="null"/> or 0 removes the limit, which lets an untrusted client fill the memory.
+    /// In bytes; defaults to 1 MiB. The last receive may bring as much again, and at most 256 KiB. <see langword="null"/> or 0 removes the limit, which lets an untrusted client fill the memory.
     /// What is beyond it stays in the kernel's receive buffer, and TCP flow control stops the sender.
     /// </remarks>
     public long? MaxReadBufferSize { get; set; } = 1024 * 1024;

@@ -14,7 +14,7 @@ internal sealed class CountingMemoryPool : MemoryPool<byte>
     private int _doubleReturns;
 
     /// <remarks>More than the framework's has, so that its user's large blocks are counted, too.</remarks>
-    public override int MaxBufferSize => 8 * BlockSize;
+    public override int MaxBufferSize => 64 * BlockSize;
 
     public int Outstanding => Volatile.Read(ref _outstanding);
 

@@ -12,6 +12,8 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
 
     internal BufferSegment? NextSegment => (BufferSegment?)Next;
 
+    internal int Size => _block.Length;
+
     /// <summary>The number of bytes that are filled.</summary>
     internal int Length => Memory.Length;
 

@@ -36,11 +36,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private const int MinReceive = 2048;
 
     /// <summary>
-    /// The most that a receive takes at once. On a loop's own thread one block serves connection after connection, and stays in the processor's cache: there more
-    /// than 64 KiB pays, since each receive makes the kernel tell the peer of the room.
+    /// The most that a receive takes at once. Where the application runs on the loops, one block serves connection after connection, and stays in the processor's
+    /// cache: there more than 64 KiB pays, since each receive makes the kernel tell the peer of the room.
     /// </summary>
     private const int MaxReceive = 64 * 1024;
-    private const int MaxReceiveOnLoop = 256 * 1024;
+    private const int MaxReceiveInline = 256 * 1024;
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
@@ -82,7 +82,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _gate = connection.Gate;
         _blocks = new BlockSource(pool);
         _maxBuffered = options.MaxReadBufferSize is null or 0 ? long.MaxValue : options.MaxReadBufferSize.Value;
-        _maxReceive = (int)Math.Min(_maxBuffered, options.Scheduling == EvioScheduling.ThreadPool ? MaxReceive : MaxReceiveOnLoop);
+        _maxReceive = (int)Math.Min(_maxBuffered, options.Scheduling == EvioScheduling.ThreadPool ? MaxReceive : MaxReceiveInline);
     }
 
     private enum WaitState : byte
@@ -490,9 +490,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             result = _connection.Socket.Receive(received.Free.Span);
             if (received != last && result.Count > 0 && result.Count <= room / 2 && room > BlockSource.UsualSize)
             {
-                // Less came than was expected, and may be kept for long: no large block is less than half full.
+                // Less came than was expected, and may be kept for long.
                 var large = received;
-                received = _blocks.Open(atLeast: 0, result.Count);
+                received = _blocks.Open(result.Count, expected: result.Count);
                 large.Free.Span[..result.Count].CopyTo(received.Free.Span);
                 _blocks.Close(large);
             }
@@ -723,6 +723,16 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         {
             // Nothing left in it. An idle connection holds no block.
             ReleaseHead();
+        }
+        else if (_head == _tail && _head.Size > BlockSource.UsualSize && _head.Length - _headIndex <= MinReceive && !_receiving)
+        {
+            // The beginning of the next request, say, which may be long in coming.
+            var rest = _head.Memory[_headIndex..];
+            var small = _blocks.Open(rest.Length, expected: rest.Length);
+            rest.CopyTo(small.Free);
+            small.Fill(rest.Length);
+            ReleaseHead();
+            _head = _tail = small;
         }
     }
 

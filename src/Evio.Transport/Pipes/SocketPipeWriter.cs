@@ -355,6 +355,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             _closed = true;
             _blocked = false;
             _deferred = false;
+            _ = TryEndLoan();
             DiscardFlushed();
             if (!_waiting)
             {
@@ -402,6 +403,18 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         {
             _tail = Interlocked.Exchange(ref _lent, null);
         }
+    }
+
+    /// <summary>Takes the block that the last flush has left from the writer, unless he has come back to it. Under the gate.</summary>
+    private bool TryEndLoan()
+    {
+        if (Interlocked.Exchange(ref _lent, null) is null)
+        {
+            return false;
+        }
+
+        _shared = null;
+        return true;
     }
 
     /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
@@ -619,9 +632,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         if (_pending == 0)
         {
             _sending = false;
-            if (_lent is not null && Interlocked.Exchange(ref _lent, null) is not null)
+            if (_lent is not null && TryEndLoan())
             {
-                _shared = null;
                 ReleaseSent(0);
             }
         }

@@ -187,6 +187,37 @@ public sealed class MemoryPoolTests
         Assert.Equal(4096, pools.OutstandingBytes);
     }
 
+    [Theory, EvioTransports]
+    public async Task A_little_rest_of_much_input_keeps_no_large_block(TransportKind kind)
+    {
+        var pools = new CountingMemoryPoolFactory();
+        await using var pair = await CreateAsync(kind, pools);
+        var sent = TestData.Bytes(1024 * 1024);
+        var sending = pair.Client.SendAllAsync(sent);
+        using var received = new MemoryStream();
+        while (received.Length < sent.Length - 1)
+        {
+            // All but the last byte, which stays.
+            var result = await pair.Input.ReadAsync().OrTimeout();
+            var taken = result.Buffer.Slice(0, result.Buffer.Length - 1);
+            foreach (var segment in taken)
+            {
+                received.Write(segment.Span);
+            }
+
+            pair.Input.AdvanceTo(taken.End, result.Buffer.End);
+        }
+
+        await sending.OrTimeout();
+        Assert.Equal(4096, pools.OutstandingBytes);
+        var read = pair.Input.ReadAsync().OrTimeout();
+        await pair.Client.SendAllAsync("x").OrTimeout();
+        var rest = (await read).Buffer;
+        Assert.Equal([sent[^1], (byte)'x'], rest.ToArray());
+        pair.Input.AdvanceTo(rest.End);
+        TestData.AssertSame(sent.AsMemory(0, sent.Length - 1), received.ToArray());
+    }
+
     [Theory, AllTransports]
     public async Task Little_flushes_to_a_peer_that_does_not_read_take_no_block_each(TransportKind kind)
     {
