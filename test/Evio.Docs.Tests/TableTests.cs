@@ -5,7 +5,7 @@ using Evio.Transport.Native;
 
 namespace Evio.Docs.Tests;
 
-/// <summary>The README's tables have every option with its default, every instrument with its unit, and every switch of the sample.</summary>
+/// <summary>The README's tables have every option with its default, every instrument with its unit, every switch of the sample, and the benchmark's figures.</summary>
 public sealed partial class TableTests
 {
     private static readonly string[] Readme = File.ReadAllLines(Path.Combine(DocumentPage.Root, "README.md"));
@@ -72,6 +72,24 @@ public sealed partial class TableTests
         Assert.DoesNotContain(switches, name => !shown.Contains($"`{name} ", StringComparison.Ordinal));
     }
 
+    [Fact]
+    public void The_figures_are_those_of_the_benchmark()
+    {
+        var results = File.ReadAllLines(Path.Combine(DocumentPage.Root, "docs/benchmarks.md"));
+        var rows = Rows("| scenario | `ThreadPool`, the default | `Inline` |").ToArray();
+        Assert.NotEmpty(rows);
+
+        Assert.All(rows, row =>
+        {
+            var scenario = results.SkipWhile(line => line != $"### {row[0].Split('`')[1]}").Skip(1).TakeWhile(static line => !line.StartsWith('#')).ToArray();
+            Assert.Equal(PerProcessorSecond("evio-pool"), row[1]);
+            Assert.Equal(PerProcessorSecond("evio-inline"), row[2]);
+
+            string PerProcessorSecond(string variant) =>
+                Ratio().Match(scenario.Single(line => line.StartsWith($"| {variant} ", StringComparison.Ordinal)).Split('|')[3]).Groups[1].Value;
+        });
+    }
+
     private static Dictionary<string, string> Options(object defaults) => defaults.GetType()
         .GetProperties()
         .Where(static property => !IsCallback(property.PropertyType))
@@ -113,6 +131,9 @@ public sealed partial class TableTests
 
     [GeneratedRegex("""\["(--[\w-]+)"\] =""")]
     private static partial Regex Switch();
+
+    [GeneratedRegex(@"· (\d+\.\d+×)")]
+    private static partial Regex Ratio();
 
     [GeneratedRegex(@"(?<!\\)\|")]
     private static partial Regex UnescapedBar();
