@@ -36,7 +36,7 @@ public sealed class EvioTransportFactory :
     /// <param name="loggerFactory">Where to log, in the category "Evio.Transport"; without it nothing is logged.</param>
     /// <param name="memoryPoolFactory">
     /// Makes the pools of the connections' buffers, one per loop and listener; without it <see cref="MemoryPool{T}.Shared"/> is used. Kestrel
-    /// registers one. What is larger than its blocks, up to 32 KiB unless a larger size is asked for, comes from the shared arrays.
+    /// registers one. What is larger than its blocks, up to 256 KiB unless a larger size is asked for, comes from the shared arrays.
     /// </param>
     /// <param name="meterFactory">
     /// Makes the meter <see cref="EventLoopGroup.MeterName"/> of the loops; without it they have one of their own. Hosts register one.

@@ -29,6 +29,16 @@ internal struct BlockSource(MemoryPool<byte> pool)
         return segment;
     }
 
+    /// <summary>Puts the little that a large block holds into one of its own size, and closes the large one.</summary>
+    /// <returns>The block, with <paramref name="content"/> at its front and not filled yet. When there is none to be had, nothing has changed.</returns>
+    internal BufferSegment Exchange(BufferSegment large, ReadOnlySpan<byte> content)
+    {
+        var segment = Open(content.Length, content.Length);
+        content.CopyTo(segment.Free.Span);
+        Close(large);
+        return segment;
+    }
+
     internal void Close(BufferSegment segment)
     {
         segment.Close();

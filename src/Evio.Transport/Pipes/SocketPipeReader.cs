@@ -491,10 +491,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             if (received != last && result.Count > 0 && result.Count <= room / 2 && room > BlockSource.UsualSize)
             {
                 // Less came than was expected, and may be kept for long.
-                var large = received;
-                received = _blocks.Open(result.Count, expected: result.Count);
-                large.Free.Span[..result.Count].CopyTo(received.Free.Span);
-                _blocks.Close(large);
+                received = _blocks.Exchange(received, received.Free.Span[..result.Count]);
             }
         }
         catch (Exception exception)
@@ -727,12 +724,10 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         else if (_head == _tail && _head.Size > BlockSource.UsualSize && _head.Length - _headIndex <= MinReceive && !_receiving)
         {
             // The beginning of the next request, say, which may be long in coming.
-            var rest = _head.Memory[_headIndex..];
-            var small = _blocks.Open(rest.Length, expected: rest.Length);
-            rest.CopyTo(small.Free);
-            small.Fill(rest.Length);
-            ReleaseHead();
-            _head = _tail = small;
+            var rest = _head.Memory.Span[_headIndex..];
+            _head = _tail = _blocks.Exchange(_head, rest);
+            _head.Fill(rest.Length);
+            _headIndex = 0;
         }
     }
 

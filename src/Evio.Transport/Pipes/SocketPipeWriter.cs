@@ -408,7 +408,8 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     /// <summary>Takes the block that the last flush has left from the writer, unless he has come back to it. Under the gate.</summary>
     private bool TryEndLoan()
     {
-        if (Interlocked.Exchange(ref _lent, null) is null)
+        // Looked at first: most sends find nothing lent.
+        if (_lent is null || Interlocked.Exchange(ref _lent, null) is null)
         {
             return false;
         }
@@ -632,7 +633,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         if (_pending == 0)
         {
             _sending = false;
-            if (_lent is not null && TryEndLoan())
+            if (TryEndLoan())
             {
                 ReleaseSent(0);
             }

@@ -109,10 +109,7 @@ public sealed class MemoryPoolTests
     {
         const int Limit = 64 * 1024;
         var pools = new CountingMemoryPoolFactory();
-        await using var pair = await ConnectedPair.CreateAsync(
-            kind,
-            new TransportSettings { MaxReadBufferSize = Limit },
-            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxReadBufferSize = Limit });
         var sent = TestData.Bytes(20_000_000);
         var sending = pair.Client.SendAllAsync(sent);
         var result = await pair.Input.ReadAsync().OrTimeout();
@@ -146,10 +143,7 @@ public sealed class MemoryPoolTests
     {
         const int Drops = 300;
         var pools = new CountingMemoryPoolFactory();
-        await using var pair = await ConnectedPair.CreateAsync(
-            kind,
-            new TransportSettings { MaxReadBufferSize = 0 },
-            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxReadBufferSize = 0 });
         var sent = TestData.Bytes(Drops);
         await pair.Client.SendAllAsync(sent.AsMemory(0, 1)).OrTimeout();
         var first = await pair.Input.ReadAsync().OrTimeout();
@@ -223,11 +217,7 @@ public sealed class MemoryPoolTests
     {
         const int Flushes = 300;
         var pools = new CountingMemoryPoolFactory();
-        await using var pair = await ConnectedPair.CreateAsync(
-            kind,
-            new TransportSettings { MaxWriteBufferSize = 0 },
-            configureClient: static socket => socket.ReceiveBufferSize = 32 * 1024,
-            configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
+        await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxWriteBufferSize = 0 });
         var much = TestData.Bytes(12 * 1024 * 1024);
         await pair.Output.WriteAsync(much).OrTimeout();
         var before = await Eventually.SettlesAsync(() => pools.OutstandingBytes);
@@ -286,10 +276,10 @@ public sealed class MemoryPoolTests
         }
     }
 
-    private static Task<ConnectedPair> CreateAsync(TransportKind kind, CountingMemoryPoolFactory pools) =>
+    private static Task<ConnectedPair> CreateAsync(TransportKind kind, CountingMemoryPoolFactory pools, TransportSettings? settings = null) =>
         ConnectedPair.CreateAsync(
             kind,
-            new TransportSettings { MaxWriteBufferSize = 64 * 1024 },
+            settings ?? new TransportSettings { MaxWriteBufferSize = 64 * 1024 },
             configureClient: static socket => socket.ReceiveBufferSize = 32 * 1024,
             configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
 
