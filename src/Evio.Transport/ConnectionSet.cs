@@ -1,5 +1,5 @@
-using System.Buffers;
 using Evio.Transport.Native;
+using Evio.Transport.Pipes;
 using Microsoft.AspNetCore.Connections;
 
 namespace Evio.Transport;
@@ -7,7 +7,7 @@ namespace Evio.Transport;
 /// <summary>The open connections of a listener, or all outbound ones, and the pools of their buffers, which end after the last of them.</summary>
 internal sealed class ConnectionSet
 {
-    private readonly MemoryPool<byte>[] _pools;
+    private readonly BlockSource[] _blocks;
     private readonly TransportLoops _loops;
 
     // What follows is guarded by this.
@@ -21,10 +21,10 @@ internal sealed class ConnectionSet
         _loops = loops;
 
         // One per loop: its blocks stay with that loop's processor, and loops do not contend for them.
-        _pools = [.. loops.Group.Loops.Select(_ => loops.CreatePool())];
+        _blocks = [.. loops.Group.Loops.Select(_ => new BlockSource(loops.CreatePool()))];
     }
 
-    internal MemoryPool<byte> PoolOf(EventLoop loop) => _pools[loop.Index];
+    internal BlockSource BlocksOf(EventLoop loop) => _blocks[loop.Index];
 
     internal UnreadInputWatch WatchOf(EventLoop loop) => _loops.UnreadInputWatches[loop.Index];
 
@@ -88,9 +88,9 @@ internal sealed class ConnectionSet
             _poolsDisposed = true;
         }
 
-        foreach (var pool in _pools)
+        foreach (var blocks in _blocks)
         {
-            pool.Dispose();
+            blocks.Pool.Dispose();
         }
     }
 }

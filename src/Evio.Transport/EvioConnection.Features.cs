@@ -37,7 +37,7 @@ internal sealed partial class EvioConnection :
         typeof(IConnectionSocketFeature),
     ];
 
-    // What was set from outside; it takes the place of an own feature of the same type. Kestrel sets about half a dozen, which a search from
+    // What was set from outside; it takes the place of an own feature of the same type. Kestrel sets four, more with TLS, which a search from
     // the front finds faster than a hash.
     private KeyValuePair<Type, object?>[] _setFeatures = [];
     private int _setFeatureCount;
@@ -156,7 +156,7 @@ internal sealed partial class EvioConnection :
             index = _setFeatureCount;
             if (index == _setFeatures.Length)
             {
-                Array.Resize(ref _setFeatures, index == 0 ? 8 : index * 2);
+                Array.Resize(ref _setFeatures, index == 0 ? 4 : index * 2);
             }
 
             _setFeatureCount++;

@@ -28,12 +28,14 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 {
     private static readonly bool FinOnError = AppContext.TryGetSwitch("Microsoft.AspNetCore.Server.Kestrel.FinOnError", out var set) && set;
 
+    private static readonly TaskCompletionSource HasEnded = new();
+
     private readonly ConnectionSet _owner;
     private readonly ILogger _logger;
     private readonly CancellationTokenSource _connectionClosed = new();
 
-    // Completed on the thread pool, so that its continuations need not be sent there.
-    private readonly TaskCompletionSource _ended = new();
+    // Who waits for the end, if anybody does by then; HasEnded after it. Completed on the thread pool, so that the continuations need not be sent there.
+    private TaskCompletionSource? _ended;
 
     // Why the connection ended, if it did not end with the peer's FIN alone. Set once, under the gate.
     private Exception? _endReason;
@@ -49,9 +51,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         _logger = logger;
         _transport = this;
         Socket = socket;
-        MemoryPool = owner.PoolOf(socket.Loop);
-        Input = new SocketPipeReader(this, MemoryPool, options);
-        Output = new SocketPipeWriter(this, MemoryPool, options.MaxWriteBufferSize);
+        var blocks = owner.BlocksOf(socket.Loop);
+        MemoryPool = blocks.Pool;
+        Input = new SocketPipeReader(this, blocks, options);
+        Output = new SocketPipeWriter(this, blocks, options.MaxWriteBufferSize);
     }
 
     /// <summary>Guards the state of the reader, the writer and the connection. Never held during a system call or a callback.</summary>
@@ -122,9 +125,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Output.Close();
         Watch.Remove(Input);
         FireConnectionClosed();
-        if (NoteOneEnd())
+        if (NoteOneEnd() is { } waiting)
         {
-            ThreadPool.UnsafeQueueUserWorkItem(static connection => connection._ended.SetResult(), this, preferLocal: false);
+            ThreadPool.UnsafeQueueUserWorkItem(static waiting => waiting.SetResult(), waiting, preferLocal: false);
         }
     }
 
@@ -272,7 +275,13 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     {
         Input.Complete();
         Output.Complete();
-        await _ended.Task.ConfigureAwait(false);
+        var waiting = new TaskCompletionSource();
+        waiting = Interlocked.CompareExchange(ref _ended, waiting, null) ?? waiting;
+        if (waiting != HasEnded)
+        {
+            await waiting.Task.ConfigureAwait(false);
+        }
+
         await base.DisposeAsync().ConfigureAwait(false);
     }
 
@@ -295,23 +304,20 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             Log.ConnectionClosedCallbackFailed(_logger, this, exception);
         }
 
-        if (NoteOneEnd())
-        {
-            _ended.SetResult();
-        }
+        NoteOneEnd()?.SetResult();
     }
 
     /// <summary>Counts one of the ends to come.</summary>
-    /// <returns>Whether it was the last one.</returns>
-    private bool NoteOneEnd()
+    /// <returns>Who waits for them, if it was the last one and somebody does.</returns>
+    private TaskCompletionSource? NoteOneEnd()
     {
         if (Interlocked.Decrement(ref _endsToCome) > 0)
         {
-            return false;
+            return null;
         }
 
         _owner.Remove(this);
-        return true;
+        return Interlocked.Exchange(ref _ended, HasEnded);
     }
 
     internal Exception ToException(SocketError error)

@@ -2,20 +2,28 @@ using System.Buffers;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>Opens segments on blocks of a pool, and keeps a closed one (the object, not the block) for the next time.</summary>
-/// <remarks>One thread may open while another closes.</remarks>
-internal struct BlockSource(MemoryPool<byte> pool)
+/// <summary>
+/// Opens segments on blocks of a pool, for all connections of a loop, and keeps some closed ones (the objects, not the blocks) for the next time: an idle connection
+/// has none of its own.
+/// </summary>
+/// <remarks>To be used from any thread.</remarks>
+internal sealed class BlockSource(MemoryPool<byte> pool)
 {
     /// <summary>The size of the framework's pooled blocks.</summary>
     internal const int UsualSize = 4096;
 
-    private BufferSegment? _spare;
+    /// <summary>How many are kept. A connection has two of them in use while a request is answered, and mostly none afterwards.</summary>
+    private const int MaxSpares = 32;
+
+    private readonly BufferSegment?[] _spares = new BufferSegment?[MaxSpares];
+
+    internal MemoryPool<byte> Pool => pool;
 
     /// <param name="atLeast">The least size.</param>
     /// <param name="expected">How much is about to come. More than a block of the usual size makes it a larger one: one of the shared arrays, as in System.IO.Pipelines.</param>
     internal BufferSegment Open(int atLeast, int expected)
     {
-        var segment = Interlocked.Exchange(ref _spare, null) ?? new BufferSegment();
+        var segment = TakeSpare() ?? new BufferSegment();
         var size = expected > UsualSize ? Math.Max(atLeast, expected) : atLeast;
         if (size <= pool.MaxBufferSize)
         {
@@ -42,6 +50,25 @@ internal struct BlockSource(MemoryPool<byte> pool)
     internal void Close(BufferSegment segment)
     {
         segment.Close();
-        Volatile.Write(ref _spare, segment);
+        foreach (ref var spare in _spares.AsSpan())
+        {
+            if (spare is null && Interlocked.CompareExchange(ref spare, segment, null) is null)
+            {
+                return;
+            }
+        }
+    }
+
+    private BufferSegment? TakeSpare()
+    {
+        foreach (ref var spare in _spares.AsSpan())
+        {
+            if (spare is not null && Interlocked.Exchange(ref spare, null) is { } taken)
+            {
+                return taken;
+            }
+        }
+
+        return null;
     }
 }

@@ -18,7 +18,7 @@ internal sealed class CoalescedSend(SocketPipeWriter writer) : IThreadPoolWorkIt
     private bool _tried;
     private int _flushes;
     private int _direct;
-    private int _directLeft = 1;
+    private int _directLeft;
 
     /// <summary>Whether it is on its way: in the queue of the thread pool.</summary>
     internal bool IsQueued { get; private set; }

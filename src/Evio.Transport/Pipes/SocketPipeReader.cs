@@ -44,9 +44,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
+    private readonly BlockSource _blocks;
     private readonly long _maxBuffered;
     private readonly int _maxReceive;
-    private BlockSource _blocks;
     private ManualResetValueTaskSourceCore<ReadResult> _wait;
 
     // What has been received and not consumed: from _headIndex in _head to the end of _tail.
@@ -76,11 +76,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private CancellationToken _token;
     private CancellationTokenRegistration _tokenRegistration;
 
-    internal SocketPipeReader(EvioConnection connection, MemoryPool<byte> pool, EvioTransportOptions options)
+    internal SocketPipeReader(EvioConnection connection, BlockSource blocks, EvioTransportOptions options)
     {
         _connection = connection;
         _gate = connection.Gate;
-        _blocks = new BlockSource(pool);
+        _blocks = blocks;
         _maxBuffered = options.MaxReadBufferSize is null or 0 ? long.MaxValue : options.MaxReadBufferSize.Value;
         _maxReceive = (int)Math.Min(_maxBuffered, options.Scheduling == EvioScheduling.ThreadPool ? MaxReceive : MaxReceiveInline);
     }

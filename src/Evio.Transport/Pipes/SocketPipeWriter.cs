@@ -2,7 +2,6 @@ using System.Buffers;
 using System.Diagnostics;
 using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
-using System.Threading.Tasks.Sources;
 using Evio.Transport.Native;
 
 namespace Evio.Transport.Pipes;
@@ -28,7 +27,7 @@ namespace Evio.Transport.Pipes;
 /// or when the delivery returns, whichever comes first. A flush from another thread of the pool may wait as well, see <see cref="CoalescedSend"/>.
 /// </para>
 /// </remarks>
-internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, ILoopCall
+internal sealed class SocketPipeWriter : PipeWriter
 {
     /// <summary>How many bytes may wait for company, unless the write buffer is smaller.</summary>
     private const int DeferLimit = 32 * 1024;
@@ -38,10 +37,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
+    private readonly BlockSource _blocks;
     private readonly long _pauseAt;
     private readonly long _resumeBelow;
-    private BlockSource _blocks;
-    private ManualResetValueTaskSourceCore<FlushResult> _wait;
 
     // The writing thread's: the block that it fills, the first of those that it opened since the last flush, what it wrote since then, and before.
     private BufferSegment? _tail;
@@ -63,7 +61,9 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     // it, and the sender, who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
     private BufferSegment? _lent;
 
+    // Made by the second flush that might wait for company: most connections have one request's worth of them at most.
     private CoalescedSend? _coalesced;
+    private bool _mayCoalesce;
 
     private bool _sending;
     private bool _blocked;
@@ -73,18 +73,16 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
     private bool _finished;
     private bool _closed;
 
-    // A flush that waits for room, and what it will say.
+    // Whether a flush waits for room, and what its user holds, which is there for the next one, too.
     private bool _waiting;
     private bool _cancelRequested;
-    private FlushResult _result;
-    private CancellationToken _token;
-    private CancellationTokenRegistration _tokenRegistration;
+    private PendingFlush? _pendingFlush;
 
-    internal SocketPipeWriter(EvioConnection connection, MemoryPool<byte> pool, long? maxBuffered)
+    internal SocketPipeWriter(EvioConnection connection, BlockSource blocks, long? maxBuffered)
     {
         _connection = connection;
         _gate = connection.Gate;
-        _blocks = new BlockSource(pool);
+        _blocks = blocks;
         _pauseAt = maxBuffered is null or 0 ? long.MaxValue : maxBuffered.Value;
         _resumeBelow = Math.Max(1, _pauseAt / 2);
     }
@@ -224,12 +222,11 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
                 return;
             }
 
-            _waiting = false;
-            _result = new FlushResult(isCanceled: true, isCompleted: _closed);
+            EndWait(isCanceled: true);
         }
 
         // Never on the caller's stack, which may hold locks of its own.
-        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush!, preferLocal: false);
     }
 
     public override void Complete(Exception? exception = null)
@@ -322,8 +319,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
                 again = Account(result, offered);
                 if (_waiting && !_closed && _pending < _resumeBelow)
                 {
-                    _waiting = false;
-                    _result = new FlushResult(isCanceled: false, isCompleted: false);
+                    EndWait();
                     wake = true;
                 }
             }
@@ -338,7 +334,7 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         FinishIfDrained();
         if (wake)
         {
-            _connection.Socket.Loop.Invoke(this);
+            _connection.Socket.Loop.Invoke(_pendingFlush!);
         }
     }
 
@@ -362,28 +358,26 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
                 return;
             }
 
-            _waiting = false;
-            _result = new FlushResult(isCanceled: false, isCompleted: true);
+            EndWait();
         }
 
-        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush!, preferLocal: false);
     }
 
-    /// <summary>Completes the flush that waited.</summary>
-    void IThreadPoolWorkItem.Execute()
+    /// <summary>The token of the flush that waits, or waited, was cancelled.</summary>
+    internal void OnTokenCancelled()
     {
-        // Outside the gate: the callback of the registration takes it.
-        _tokenRegistration.Unregister();
-        UserCalls.Complete(ref _wait, _result, _token.IsCancellationRequested ? new OperationCanceledException(_token) : null);
-    }
+        lock (_gate)
+        {
+            if (!_waiting || !_pendingFlush!.IsCancellationRequested)
+            {
+                return;
+            }
 
-    bool ILoopCall.TakesLong { get; set; }
+            EndWait();
+        }
 
-    void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
-
-    void ILoopCall.OnOverdue()
-    {
-        // A flush that goes on is no delivery of input: nothing that it writes is deferred.
+        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush, preferLocal: false);
     }
 
     // ---- Flushing: on the writing thread, under the gate ----
@@ -516,6 +510,12 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
             return false;
         }
 
+        if (!_mayCoalesce)
+        {
+            _mayCoalesce = true;
+            return false;
+        }
+
         _coalesced ??= new CoalescedSend(this);
         if (!_coalesced.TryJoin(out var queue))
         {
@@ -535,15 +535,14 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         }
 
         _waiting = true;
-        _wait.Reset();
-        _token = cancellationToken;
-        if (cancellationToken.CanBeCanceled)
-        {
-            // Runs at once, on this thread and inside the gate (which is re-entrant), if the token was cancelled meanwhile.
-            _tokenRegistration = cancellationToken.UnsafeRegister(static writer => ((SocketPipeWriter)writer!).OnTokenCancelled(), this);
-        }
+        return (_pendingFlush ??= new PendingFlush(this)).Begin(cancellationToken);
+    }
 
-        return new ValueTask<FlushResult>(this, _wait.Version);
+    /// <summary>Ends the wait of a flush. Under the gate; the caller has <see cref="_pendingFlush"/> tell the user after leaving it.</summary>
+    private void EndWait(bool isCanceled = false)
+    {
+        _waiting = false;
+        _pendingFlush!.End(isCanceled, isCompleted: _closed);
     }
 
     private FlushResult TakeResult()
@@ -551,21 +550,6 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
         var result = new FlushResult(_cancelRequested, isCompleted: _closed);
         _cancelRequested = false;
         return result;
-    }
-
-    private void OnTokenCancelled()
-    {
-        lock (_gate)
-        {
-            if (!_waiting || !_token.IsCancellationRequested)
-            {
-                return;
-            }
-
-            _waiting = false;
-        }
-
-        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 
     // ---- Sending ----
@@ -708,14 +692,6 @@ internal sealed class SocketPipeWriter : PipeWriter, IValueTaskSource<FlushResul
 
         _connection.OnOutputFinished();
     }
-
-    FlushResult IValueTaskSource<FlushResult>.GetResult(short token) => _wait.GetResult(token);
-
-    ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _wait.GetStatus(token);
-
-    void IValueTaskSource<FlushResult>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
-        _wait.OnCompleted(continuation, state, token, flags);
 
     [InlineArray(StreamSocket.MaxBuffers)]
     private struct MemoryArray
