@@ -18,11 +18,11 @@ internal sealed record RunOptions(int Pairs, int Duration, int WarmUp, IReadOnly
     /// <summary>For connections that do nothing: code that is half compiled has the same memory per connection.</summary>
     public int WarmUpOfIdle => Math.Min(WarmUp, 3);
 
-    public int WarmUpOf(Variant variant) => variant.IsSample ? WarmUp : Math.Min(WarmUp, WarmUpOfC);
+    public int WarmUpOf(Scenario scenario, Variant variant) => variant.IsSample ? WarmUp * scenario.WarmUpFactor : Math.Min(WarmUp, WarmUpOfC);
 
     public double ExpectedSeconds(Scenario scenario) =>
         scenario.Variants.Where(variant => Variant.Matches(variant, Transports)).Sum(variant => scenario.IdleConnections is null
-            ? StartSeconds + WarmUpOf(variant) + (Pairs * (Duration + SecondsBetweenRuns))
+            ? StartSeconds + WarmUpOf(scenario, variant) + (Pairs * (Duration + SecondsBetweenRuns))
             : Pairs * (StartSeconds + WarmUpOfIdle + IdleSeconds));
 }
 
@@ -106,7 +106,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
                     }
                 }
 
-                if (options.WarmUpOf(contender.Variant) is > 0 and var seconds)
+                if (options.WarmUpOf(scenario, contender.Variant) is > 0 and var seconds)
                 {
                     await MeasureAsync(scenario.Load, server, seconds, cancellation);
                 }

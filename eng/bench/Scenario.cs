@@ -26,6 +26,9 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
     /// <summary>With this, the load is no closed loop: requests come at this fraction of the rate that the baseline manages.</summary>
     public double? RateOfBaseline { get; init; }
 
+    /// <summary>How many times as long as others its servers need to get warm: more code, more compilation, which has to share the core with the load.</summary>
+    public int WarmUpFactor { get; init; } = 1;
+
     /// <summary>With this, so many connections are opened, asked once and left alone.</summary>
     public int? IdleConnections { get; init; }
 
@@ -54,7 +57,10 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         new("response-1m", "GET of 1 MiB, 16 connections", ServerPort.Http, Variant.Kestrel, new WrkLoad(16, "/large?bytes=1048576")),
         new("upload-20m", "POST of 20 MiB that the application only counts, 4 connections", ServerPort.Http, Variant.Kestrel,
             new OwnLoad("http", "--path", "/drain", "--upload", "20971520", "--connections", "4")),
-        new("http2", "GET /plaintext, HTTP/2 without TLS, 16 connections of 32 streams", ServerPort.H2c, Variant.Kestrel, new H2Load(16, 32, "/plaintext")),
+        new("http2", "GET /plaintext, HTTP/2 without TLS, 16 connections of 32 streams", ServerPort.H2c, Variant.Kestrel, new H2Load(16, 32, "/plaintext"))
+        {
+            WarmUpFactor = 3,
+        },
         new("https", "GET /plaintext, HTTP/1.1 over TLS, keep-alive, 64 connections", ServerPort.Https, Variant.Kestrel,
             new WrkLoad(64, "/plaintext", "https")),
         new("websocket-echo", "WebSocket messages of 64 bytes, 64 connections", ServerPort.Http, Variant.Kestrel, new OwnLoad("ws", "--path", "/ws")),
@@ -96,7 +102,7 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
             $"{path}-{connections}",
             $"GET /{path}, keep-alive, {connections} connection{(connections == 1 ? "" : "s")}",
             ServerPort.Http,
-            path == "plaintext" && connections == 64 ? Variant.KestrelInAllModesAndC : Variant.Kestrel,
+            path == "plaintext" && connections == 64 ? Variant.KestrelAndC : Variant.Kestrel,
             new WrkLoad(connections, $"/{path}"))
         {
             IsQuick = path == "plaintext" && connections == 64,

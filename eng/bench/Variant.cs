@@ -28,15 +28,13 @@ internal sealed record Variant(string Name, string Description)
     /// <summary>The limit of the method.</summary>
     public static Variant CEpoll { get; } = new("c-epoll", "a plain single-threaded epoll server in C");
 
-    public static IReadOnlyList<Variant> Kestrel { get; } = [EvioInline, EvioPool, Sockets, SocketsInline];
+    public static IReadOnlyList<Variant> Kestrel { get; } = [EvioAdaptive, EvioInline, EvioPool, Sockets, SocketsInline];
 
     public static IReadOnlyList<Variant> KestrelAndC { get; } = [.. Kestrel, CEpoll];
 
-    public static IReadOnlyList<Variant> KestrelInAllModesAndC { get; } = [EvioInline, EvioAdaptive, EvioPool, Sockets, SocketsInline, CEpoll];
-
     public static IReadOnlyList<Variant> NativeAndC { get; } = [Native, NativeOnSockets, CEpoll];
 
-    public static IReadOnlyList<Variant> All { get; } = [.. Kestrel, EvioAdaptive, Native, NativeOnSockets, CEpoll];
+    public static IReadOnlyList<Variant> All { get; } = [.. Kestrel, Native, NativeOnSockets, CEpoll];
 
     /// <summary>The sample's --transport and --scheduling; null for a program that is not the sample.</summary>
     public string? Transport { get; private init; }

@@ -40,9 +40,9 @@ public sealed record Settings
     public int Loops { get; init; } = -1;
 
     /// <summary>Which loop gets a connection. The Sockets transport has nothing to balance.</summary>
-    public LoadBalance Balance { get; init; } = LoadBalance.Random;
+    public LoadBalance Balance { get; init; } = LoadBalance.LeastConnections;
 
-    public EvioScheduling Scheduling { get; init; } = EvioScheduling.ThreadPool;
+    public EvioScheduling Scheduling { get; init; } = EvioScheduling.Adaptive;
 
     /// <summary>The addresses of <c>--urls</c>, in Kestrel's notation.</summary>
     public IReadOnlyList<string> Urls { get; init; } = [];
@@ -86,8 +86,8 @@ public sealed record Settings
         {
             Transport = Choice(configuration, "--transport", TransportKind.Evio),
             Loops = Number(configuration, "--loops", -1, EventLoopGroupOptions.MaxLoopCount, " (-1 is one per processor)") ?? -1,
-            Balance = Choice(configuration, "--balance", LoadBalance.Random),
-            Scheduling = Choice(configuration, "--scheduling", EvioScheduling.ThreadPool),
+            Balance = Choice(configuration, "--balance", LoadBalance.LeastConnections),
+            Scheduling = Choice(configuration, "--scheduling", EvioScheduling.Adaptive),
             RawPort = Port(configuration, "--raw-port"),
             HttpsPort = Port(configuration, "--https-port"),
             H2cPort = Port(configuration, "--h2c-port"),

@@ -170,6 +170,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     private void OnAccepted(StreamSocket socket)
     {
         var connection = new EvioConnection(_connections, socket, _options, _logger);
+        connection.Input.BeginsOnLoop = _options.Scheduling != EvioScheduling.ThreadPool;
         socket.Start(connection);
         _connections.Add(connection);
 
@@ -206,7 +207,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         _accept.SetResult(connection);
     }
 
-    bool ILoopCall.TakesLong { get; set; }
+    LoopCallCost ILoopCall.Cost { get; set; }
 
     void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
 

@@ -12,12 +12,15 @@ public sealed class EvioTransportOptions
     public int LoopCount { get; set; } = -1;
 
     /// <summary>Which loop becomes the owner of an accepted connection.</summary>
-    /// <remarks>Defaults to <see cref="LoadBalance.Random"/>: the kernel's choice, without a hand-over between threads.</remarks>
-    public LoadBalance LoadBalance { get; set; } = LoadBalance.Random;
+    /// <remarks>
+    /// Defaults to <see cref="LoadBalance.LeastConnections"/>: few connections are spread evenly, too, which matters where the application runs on the loops.
+    /// <see cref="LoadBalance.Random"/> is the kernel's choice, without a hand-over between threads.
+    /// </remarks>
+    public LoadBalance LoadBalance { get; set; } = LoadBalance.LeastConnections;
 
     /// <summary>Where application code runs.</summary>
-    /// <remarks>Defaults to <see cref="EvioScheduling.ThreadPool"/>, which is safe for handlers that block.</remarks>
-    public EvioScheduling Scheduling { get; set; } = EvioScheduling.ThreadPool;
+    /// <remarks>Defaults to <see cref="EvioScheduling.Adaptive"/>, which is safe for handlers that block.</remarks>
+    public EvioScheduling Scheduling { get; set; } = EvioScheduling.Adaptive;
 
     /// <summary>How many threads may be in handlers that block, with <see cref="EvioScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
     /// <remarks>

@@ -97,7 +97,7 @@ public class ReportTests
         Assert.Throws<BenchException>(() => Bench.CheckVariants(["evio-inline", "no-such"]));
 
         Assert.Equal(
-            [Variant.EvioInline, Variant.EvioPool, Variant.Sockets],
+            [Variant.EvioAdaptive, Variant.EvioInline, Variant.EvioPool, Variant.Sockets],
             Variant.Kestrel.Where(static variant => Variant.Matches(variant, ["evio", "sockets"])));
         Assert.Equal(Variant.Kestrel, Variant.Kestrel.Where(static variant => Variant.Matches(variant, [])));
     }

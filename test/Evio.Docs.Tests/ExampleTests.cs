@@ -67,7 +67,7 @@ public sealed partial class ExampleTests
             await run.GetsAsync("/", "Hello from an event loop");
             var loops = await run.GetAsync("/loops");
             Assert.Matches("""^\["loop 0: \d connections","loop 1: \d connections"\]$""", loops);
-            await run.Program.PrintsAsync("2 event loops started: Random, ThreadPool.");
+            await run.Program.PrintsAsync("2 event loops started: LeastConnections, Adaptive.");
         })
         {
             Arguments = ["--Logging:LogLevel:Evio.Transport=Debug"],

@@ -76,14 +76,14 @@ public sealed partial class TableTests
     public void The_figures_are_those_of_the_benchmark()
     {
         var results = File.ReadAllLines(Path.Combine(DocumentPage.Root, "docs/benchmarks.md"));
-        var rows = Rows("| scenario | `ThreadPool`, the default | `Inline` |").ToArray();
+        var rows = Rows("| scenario | `Adaptive`, the default | `ThreadPool` |").ToArray();
         Assert.NotEmpty(rows);
 
         Assert.All(rows, row =>
         {
             var scenario = results.SkipWhile(line => line != $"### {row[0].Split('`')[1]}").Skip(1).TakeWhile(static line => !line.StartsWith('#')).ToArray();
-            Assert.Equal(PerProcessorSecond("evio-pool"), row[1]);
-            Assert.Equal(PerProcessorSecond("evio-inline"), row[2]);
+            Assert.Equal(PerProcessorSecond("evio-adaptive"), row[1]);
+            Assert.Equal(PerProcessorSecond("evio-pool"), row[2]);
 
             string PerProcessorSecond(string variant) =>
                 Ratio().Match(scenario.Single(line => line.StartsWith($"| {variant} ", StringComparison.Ordinal)).Split('|')[3]).Groups[1].Value;

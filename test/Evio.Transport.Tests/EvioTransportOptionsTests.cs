@@ -99,8 +99,8 @@ public sealed class EvioTransportOptionsTests
         var options = new EvioTransportOptions();
 
         Assert.Equal(-1, options.LoopCount);
-        Assert.Equal(LoadBalance.Random, options.LoadBalance);
-        Assert.Equal(EvioScheduling.ThreadPool, options.Scheduling);
+        Assert.Equal(LoadBalance.LeastConnections, options.LoadBalance);
+        Assert.Equal(EvioScheduling.Adaptive, options.Scheduling);
         Assert.Equal(64, options.MaxLateThreads);
         Assert.Equal(512, options.Backlog);
         Assert.True(options.NoDelay);

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Polling;
 
@@ -105,6 +106,15 @@ public sealed class EventLoop : IMonitored
         return TryPost(new WorkItem(callback, state, MayBlock: true), isOwn: false);
     }
 
+    /// <summary>Has the loop <see cref="Invoke"/> a call, after what was posted before. To be used from any thread.</summary>
+    /// <param name="call">The code.</param>
+    /// <returns>False when the loop has ended; the call will not be made.</returns>
+    public bool TryPost(ILoopCall call)
+    {
+        ArgumentNullException.ThrowIfNull(call);
+        return TryPostInternal(static call => LoopThread.Current!.Loop!.Invoke((ILoopCall)call!), call);
+    }
+
     /// <summary>Has the loop make a call of the reactor's, which does not block and keeps the turn.</summary>
     internal bool TryPostInternal(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), isOwn: false);
 
@@ -186,8 +196,11 @@ public sealed class EventLoop : IMonitored
             case LoopScheduling.ThreadPool:
                 Dispatcher!.Add(call);
                 break;
-            case LoopScheduling.Adaptive when !IsExhausted && call.TakesLong && TryPassOn():
-                InvokeLate(call);
+            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Computing && ThreadThatMayCall is not null:
+                InvokeComputing(call);
+                break;
+            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Blocking && TryPassOn():
+                InvokeMeasured(call);
                 break;
             case LoopScheduling.Adaptive when !IsExhausted && TryBeginCall(call):
                 try
@@ -202,7 +215,7 @@ public sealed class EventLoop : IMonitored
                     }
                     else
                     {
-                        call.TakesLong = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall;
+                        call.Cost = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall ? LoopCallCost.Blocking : LoopCallCost.Brief;
                     }
                 }
 
@@ -216,17 +229,76 @@ public sealed class EventLoop : IMonitored
         }
     }
 
-    /// <summary>Makes a call on a thread that has no loop any more.</summary>
-    private static void InvokeLate(ILoopCall call)
+    /// <summary>Makes a call that took long the last time, on a thread that has no loop, or none any more.</summary>
+    private static void InvokeMeasured(ILoopCall call)
     {
         var began = Stopwatch.GetTimestamp();
+        var before = ThreadTimes.Current;
         try
         {
             call.Execute();
         }
         finally
         {
-            call.TakesLong = Stopwatch.GetElapsedTime(began) > LongCall;
+            call.Cost = CostOf(Stopwatch.GetElapsedTime(began), ThreadTimes.Current - before);
+        }
+    }
+
+    /// <summary>What a call cost, of which not all was its own: on a busy machine others had the processor meanwhile.</summary>
+    internal static LoopCallCost CostOf(TimeSpan elapsed, ThreadTimes spent)
+    {
+        var own = elapsed - spent.Waited;
+        return own <= LongCall ? LoopCallCost.Brief : spent.Ran > own * 0.75 ? LoopCallCost.Computing : LoopCallCost.Blocking;
+    }
+
+    /// <summary>Makes a call that is expected to compute, beside the loop, when there is a processor for it.</summary>
+    private void InvokeComputing(ILoopCall call)
+    {
+        if (_threads.Computing.BeginOrWait(call) is { } place)
+        {
+            _ = ScheduleInternal(
+                ComputingCalls.Patience,
+                static state =>
+                {
+                    var (loop, place) = ((EventLoop, LinkedListNode<ILoopCall>))state!;
+                    if (loop._threads.Computing.TryWithdraw(place))
+                    {
+                        ThreadPool.UnsafeQueueUserWorkItem(InvokeMeasured, place.Value, preferLocal: false);
+                    }
+                },
+                (this, place));
+        }
+        else if (TryPassOn())
+        {
+            MakeComputing(call);
+        }
+        else
+        {
+            // The group is closing.
+            ThreadPool.UnsafeQueueUserWorkItem(MakeComputing, call, preferLocal: false);
+        }
+    }
+
+    /// <summary>Makes a call that has begun to compute, and those that wait for its end.</summary>
+    private void MakeComputing(ILoopCall call)
+    {
+        try
+        {
+            InvokeMeasured(call);
+        }
+        finally
+        {
+            while (_threads.Computing.Next() is { } next)
+            {
+                try
+                {
+                    InvokeMeasured(next);
+                }
+                catch (Exception exception)
+                {
+                    Report(exception);
+                }
+            }
         }
     }
 
@@ -680,6 +752,12 @@ public sealed class EventLoop : IMonitored
     private void End(LoopThread thread)
     {
         _ending = true;
+        foreach (var call in _threads.Computing.Withdraw())
+        {
+            // Timers are dropped, and so nobody would ask for them any more.
+            ThreadPool.UnsafeQueueUserWorkItem(InvokeMeasured, call, preferLocal: false);
+        }
+
         try
         {
             _work.BeginEnd();

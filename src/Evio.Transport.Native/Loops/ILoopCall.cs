@@ -7,10 +7,9 @@ namespace Evio.Transport.Native;
 public interface ILoopCall : IThreadPoolWorkItem
 {
     /// <summary>
-    /// Whether it took long the last time, kept here for <see cref="EventLoop.Invoke"/>, which sets it. In an adaptive group the loop then goes on with another thread
-    /// before the call begins, and not after some milliseconds. From different threads, the last of which wins.
+    /// What it cost the last time, kept here for <see cref="EventLoop.Invoke"/> of an adaptive group, which sets it. From different threads, the last of which wins.
     /// </summary>
-    bool TakesLong { get; set; }
+    LoopCallCost Cost { get; set; }
 
     /// <summary>
     /// Runs it. Unless the group is <see cref="LoopScheduling.Inline"/>, <see cref="OnOverdue"/> is called if that takes long. So this may keep back until its end

@@ -22,6 +22,9 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
     private bool _closed;
     private volatile bool _exhausted;
 
+    /// <summary>The calls for which threads become late because they compute.</summary>
+    internal ComputingCalls Computing { get; } = new(Environment.ProcessorCount);
+
     /// <summary>How long a spare waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);
 

@@ -18,7 +18,7 @@ internal sealed class PendingFlush(SocketPipeWriter writer) : IValueTaskSource<F
     /// <summary>Whether the token of the flush was cancelled, so that it fails whatever its result is.</summary>
     internal bool IsCancellationRequested => _token.IsCancellationRequested;
 
-    bool ILoopCall.TakesLong { get; set; }
+    LoopCallCost ILoopCall.Cost { get; set; }
 
     /// <summary>Under the writer's gate.</summary>
     internal ValueTask<FlushResult> Begin(CancellationToken cancellationToken)

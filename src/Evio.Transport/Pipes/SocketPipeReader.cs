@@ -26,9 +26,14 @@ namespace Evio.Transport.Pipes;
 /// <code>
 ///              ReadAsync    readable             cancel, abort, end   completion runs
 ///  Idle        Waiting      (notes it)           (notes it)           -
+///  Unobserved  refused      (notes it)           (notes it)           -
 ///  Waiting     refused      Scheduled, dispatch  Scheduled, to pool   -
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
+/// <para>
+/// Unobserved is the first read of a connection that begins on its loop, until somebody awaits it: then it is Waiting, or, when there was something to note,
+/// Scheduled, and dispatched by the loop.
+/// </para>
 /// </remarks>
 internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult>, ILoopCall
 {
@@ -71,6 +76,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool _paused;
     private bool _cancelRequested;
     private bool _watched;
+    private bool _wasLookedAt;
     private Neglect _neglect;
     private Exception? _error;
     private CancellationToken _token;
@@ -88,6 +94,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private enum WaitState : byte
     {
         Idle,
+        Unobserved,
         Waiting,
         Scheduled,
     }
@@ -118,6 +125,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
     internal bool HasUnexamined => _unexamined > 0;
 
+    /// <summary>Whether the first read is left to the loop even if there is something to read already. To be set before the connection is used.</summary>
+    internal bool BeginsOnLoop { get; set; }
+
     /// <summary>The watch's own: its place in there, or 0.</summary>
     internal int WatchPlace { get; set; }
 
@@ -134,6 +144,16 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             // As Pipe does: to read from a completed reader is a mistake, cancelled or not.
             ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
+        }
+
+        // One that was cancelled before it began comes back at once, as with Pipe, and does not count as the first.
+        if (BeginsOnLoop && !Volatile.Read(ref _cancelRequested))
+        {
+            BeginsOnLoop = false;
+            if (!_connection.Socket.Loop.IsCurrent)
+            {
+                return ReadOnLoop(minimumSize, cancellationToken);
+            }
         }
 
         while (true)
@@ -393,7 +413,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         UserCalls.Complete(ref _wait, result, failure);
     }
 
-    bool ILoopCall.TakesLong { get; set; }
+    LoopCallCost ILoopCall.Cost { get; set; }
 
     void ILoopCall.Run() => _connection.DeliverInput();
 
@@ -633,6 +653,43 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private ReadOnlySequence<byte> Buffered() =>
         _head is null ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
 
+    /// <summary>
+    /// Reads what the loop is to complete, whatever is there already: the server begins a connection on the thread pool, and if its first request ran, and blocked, there,
+    /// others could not begin. Nothing is completed before the user has said how he goes on, or he would go on here.
+    /// </summary>
+    private ValueTask<ReadResult> ReadOnLoop(int minimumSize, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            ThrowIfUnreadable();
+            _neglect = Neglect.None;
+            _minimumSize = minimumSize;
+            var wait = BeginWait(cancellationToken);
+            if (_state == WaitState.Waiting)
+            {
+                _state = WaitState.Unobserved;
+            }
+
+            return wait;
+        }
+    }
+
+    private void LeaveToLoop()
+    {
+        bool isReady;
+        lock (_gate)
+        {
+            _state = WaitState.Waiting;
+            isReady = (_readable || _unexamined > 0 || _ended || _cancelRequested || _token.IsCancellationRequested) && !_receiving && TryScheduleWaiter();
+        }
+
+        if (isReady && !_connection.Socket.Loop.TryPost(this))
+        {
+            // The loop is ending.
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
+
     private ValueTask<ReadResult> BeginWait(CancellationToken cancellationToken)
     {
         _state = WaitState.Waiting;
@@ -758,11 +815,27 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     ReadResult IValueTaskSource<ReadResult>.GetResult(short token) => _wait.GetResult(token);
 
-    ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token) => _wait.GetStatus(token);
+    ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token)
+    {
+        // Who looks again, instead of awaiting it after the first look, may never await it.
+        if (_state == WaitState.Unobserved && _wasLookedAt)
+        {
+            LeaveToLoop();
+        }
+
+        _wasLookedAt = true;
+        return _wait.GetStatus(token);
+    }
 
     void IValueTaskSource<ReadResult>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    {
         _wait.OnCompleted(continuation, state, token, flags);
+        if (_state == WaitState.Unobserved)
+        {
+            LeaveToLoop();
+        }
+    }
 }
 
 /// <summary>What the loop has to do after an event.</summary>

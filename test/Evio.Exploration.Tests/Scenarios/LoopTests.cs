@@ -144,6 +144,35 @@ public sealed class LoopTests
         atLeast: 600,
         departures: 2);
 
+    /// <summary>More calls than there are processors are expected to compute, and the loop may end at any moment: each is made once.</summary>
+    [Theory]
+    [InlineData(false, 100)]
+    [InlineData(true, 300)]
+    public void Calls_that_compute_wait_for_each_other(bool stops, int atLeast) => Exploring.Run(
+        run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, Scheduling = LoopScheduling.Adaptive });
+            var loop = group.Loops[0];
+            var calls = Enumerable.Range(0, Environment.ProcessorCount + 1).Select(static _ => new Call { Cost = LoopCallCost.Computing }).ToArray();
+            var posted = 0;
+            run.Add("poster", () =>
+            {
+                posted = calls.TakeWhile(loop.TryPost).Count();
+                Execution.WaitFor("the calls", () => calls[..posted].All(static call => call.Runs > 0));
+            });
+            if (stops)
+            {
+                run.Add("stopper", () => group.DisposeAsync().AsTask());
+            }
+
+            run.Explore();
+            Assert.True(stops || posted == calls.Length);
+            Assert.All(calls[..posted], static call => Assert.Equal(1, call.Runs));
+            End(run, group);
+        },
+        atLeast,
+        departures: 2);
+
     private static void Post(EventLoop loop, List<string> calls, params string[] names)
     {
         foreach (var name in names)
@@ -162,7 +191,7 @@ public sealed class LoopTests
     {
         internal int Runs { get; private set; }
 
-        public bool TakesLong { get; set; }
+        public LoopCallCost Cost { get; set; }
 
         public void Run()
         {

@@ -60,6 +60,12 @@ internal sealed class PipeWorld
     /// <summary>Whether the user reads on threads of the pool, beside the loop that his input arrives on.</summary>
     internal bool Yields { get; init; }
 
+    /// <summary>Whether the first read is left to the loop, as those of accepted connections are.</summary>
+    internal bool BeginsOnLoop
+    {
+        init => Connection.Input.BeginsOnLoop = value;
+    }
+
     /// <summary>Whether the user has come to his end, and flushes no more.</summary>
     internal bool IsDone { get; set; }
 

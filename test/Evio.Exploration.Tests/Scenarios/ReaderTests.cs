@@ -27,6 +27,61 @@ public sealed class ReaderTests
         atLeast: 300,
         departures);
 
+    /// <summary>The user is on another thread, and the loop may know of the input before he reads, or hear of it afterwards, or be told to end meanwhile.</summary>
+    [Theory]
+    [InlineData(false, 150)]
+    [InlineData(true, 1000)]
+    public void The_first_read_is_left_to_the_loop(bool stops, int atLeast) => Exploring.Run(
+        run =>
+        {
+            var world = new PipeWorld(run) { BeginsOnLoop = true };
+            run.Add("user", async () =>
+            {
+                try
+                {
+                    await world.ReadAsync();
+                    Assert.True(stops || world.Loop.IsCurrent);
+                }
+                catch (ConnectionAbortedException)
+                {
+                    Assert.True(stops);
+                }
+            });
+            run.Add("peer", () => world.Peer.Send("a"));
+            if (stops)
+            {
+                run.Add("stopper", world.StopLoopsAsync);
+            }
+
+            run.Explore();
+            Assert.True(stops || world.Text.ToString() == "a");
+            world.End();
+        },
+        atLeast,
+        departures: 3);
+
+    /// <summary>Cancelled while it is on its way to the loop, or before: it comes back once, and costs no byte.</summary>
+    [Fact]
+    public void The_first_read_is_cancelled() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run) { BeginsOnLoop = true };
+            run.Add("user", async () =>
+            {
+                while (world.Text.Length < 1 || world.CancelledReads == 0)
+                {
+                    await world.ReadAsync();
+                }
+            });
+            run.Add("peer", () => world.Peer.Send("a"));
+            run.Add("canceller", world.Input.CancelPendingRead);
+            run.Explore();
+            Assert.Equal("a", world.Text.ToString());
+            Assert.Equal(1, world.CancelledReads);
+            world.End();
+        },
+        atLeast: 150);
+
     /// <summary>Without an end, which would have everything looked at again.</summary>
     [Fact]
     public void Input_arrives_while_earlier_input_is_read() => Exploring.Run(

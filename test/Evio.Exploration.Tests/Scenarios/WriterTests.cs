@@ -132,7 +132,7 @@ public sealed class WriterTests
             Assert.Equal(1, world.Closed);
             world.End();
         },
-        atLeast: 1500);
+        atLeast: 1300);
 
     [Fact]
     public void A_disposed_connection_has_sent_everything() => Exploring.Run(

@@ -1,0 +1,17 @@
+namespace Evio.Transport.Native;
+
+/// <summary>What an <see cref="ILoopCall"/> cost the last time, by which an adaptive group decides where it is made the next time.</summary>
+public enum LoopCallCost
+{
+    /// <summary>Little: it is made on the loop's thread.</summary>
+    Brief,
+
+    /// <summary>It kept its thread for more than four milliseconds, and waited for something most of the time or some: the loop goes on with another thread before the call begins.</summary>
+    Blocking,
+
+    /// <summary>
+    /// It took more than four milliseconds, and a processor for three quarters of them: it is made beside the loop, as a blocking one, but waits until fewer such calls run than there are processors, for half
+    /// a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
+    /// </summary>
+    Computing,
+}
