@@ -107,7 +107,7 @@ make evio-web --scheduling Adaptive
 grep -A 4 "\"Evio.Transport/$version\": {" evio-web/obj/project.assets.json | grep -q "\"Evio.Transport.Native\": \"$version\"" \
     || { echo 'Evio.Transport does not depend on Evio.Transport.Native' >&2; exit 1; }
 start evio-web 'Now listening on: ' --contentRoot "$work/evio-web" --urls http://127.0.0.1:0 --Evio:LoopCount 3 --Logging:LogLevel:Evio.Transport Debug
-grep -q '3 event loops started: Random, Adaptive' log || fail 'the loops are not those that were asked for'
+grep -q '3 event loops started: LeastConnections, Adaptive' log || fail 'the loops are not those that were asked for'
 answer=$(curl -sS --fail --max-time 10 "$address/") || fail 'evio-web does not answer'
 [[ $answer =~ ^'Hello from loop '[012]$ ]] || fail "evio-web answered '$answer'"
 kill -TERM "$server"

@@ -98,6 +98,12 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
         if (send)
         {
+            // A flush that goes on in there may wait for the very input that is to be delivered here.
+            if (action == ReadyAction.CompleteRead && Socket.Loop.TryPost(Input))
+            {
+                action = ReadyAction.None;
+            }
+
             Output.Send();
         }
 

@@ -207,7 +207,14 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         _accept.SetResult(connection);
     }
 
-    LoopCallCost ILoopCall.Cost { get; set; }
+    /// <summary>Whatever it costs, new connections do not wait for a processor behind handlers.</summary>
+    LoopCallCost ILoopCall.Cost
+    {
+        get => LoopCallCost.Brief;
+        set
+        {
+        }
+    }
 
     void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
 

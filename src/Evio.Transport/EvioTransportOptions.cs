@@ -22,7 +22,7 @@ public sealed class EvioTransportOptions
     /// <remarks>Defaults to <see cref="EvioScheduling.Adaptive"/>, which is safe for handlers that block.</remarks>
     public EvioScheduling Scheduling { get; set; } = EvioScheduling.Adaptive;
 
-    /// <summary>How many threads may be in handlers that block, with <see cref="EvioScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
+    /// <summary>How many threads may be in handlers that block or compute for long, with <see cref="EvioScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
     /// <remarks>
     /// At least 1; defaults to 64. At the limit, which is logged once, the loops leave application code to the thread pool until half of these threads are
     /// back: it then waits for a thread as long as with <see cref="EvioScheduling.ThreadPool"/> when everything blocks. There are never more threads

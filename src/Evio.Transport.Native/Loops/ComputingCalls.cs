@@ -11,8 +11,8 @@ internal sealed class ComputingCalls(int limit)
     private int _running;
 
     /// <summary>
-    /// How long a call waits before it is left to the thread pool. Those before it may compute for longer, and one of them may even wait for it. The pool, too, looks on for
-    /// half a second before it adds a thread.
+    /// How long a call waits before it is made nevertheless. Those before it may compute for longer, or block this time, and one of them may even wait for it. The thread pool,
+    /// too, looks on for half a second before it adds a thread.
     /// </summary>
     internal static TimeSpan Patience => TimeSpan.FromMilliseconds(500);
 
@@ -49,7 +49,7 @@ internal sealed class ComputingCalls(int limit)
         }
     }
 
-    /// <summary>Takes a call back, to be made elsewhere.</summary>
+    /// <summary>Takes a call back, to be made now, and not counted.</summary>
     /// <returns>False when it does not wait any more.</returns>
     internal bool TryWithdraw(LinkedListNode<ILoopCall> place)
     {

@@ -181,9 +181,12 @@ public sealed class EventLoop : IMonitored
 
     /// <summary>
     /// Runs code that may block, where <see cref="EventLoopGroupOptions.Scheduling"/> says: on the calling thread, the loop's, before this returns; or on the
-    /// thread pool.
+    /// thread pool. In an adaptive group code that computed for long the last time may also run later, and on another thread of the group.
     /// </summary>
-    /// <param name="call">The code. What it throws comes out of here if it runs here.</param>
+    /// <param name="call">
+    /// The code. What it throws comes out of here; or, where it ran later, goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was left to the thread
+    /// pool, ends the process as anything unhandled there.
+    /// </param>
     /// <remarks>
     /// To be used on the loop, outside of such code; elsewhere the code runs on the thread pool, or, in a group that is <see cref="LoopScheduling.Inline"/>, at once.
     /// In an adaptive group the caller may have lost the loop when this returns (<see cref="IsCurrent"/>), and must then leave alone what belongs to it.
@@ -247,58 +250,72 @@ public sealed class EventLoop : IMonitored
     /// <summary>What a call cost, of which not all was its own: on a busy machine others had the processor meanwhile.</summary>
     internal static LoopCallCost CostOf(TimeSpan elapsed, ThreadTimes spent)
     {
-        var own = elapsed - spent.Waited;
+        var own = elapsed - (spent.Waited ?? TimeSpan.Zero);
         return own <= LongCall ? LoopCallCost.Brief : spent.Ran > own * 0.75 ? LoopCallCost.Computing : LoopCallCost.Blocking;
     }
 
     /// <summary>Makes a call that is expected to compute, beside the loop, when there is a processor for it.</summary>
     private void InvokeComputing(ILoopCall call)
     {
-        if (_threads.Computing.BeginOrWait(call) is { } place)
+        if (_threads.Computing.BeginOrWait(call) is not { } place)
         {
-            _ = ScheduleInternal(
-                ComputingCalls.Patience,
-                static state =>
+            InvokeBeside(call, MakeComputing);
+            return;
+        }
+
+        _ = ScheduleInternal(
+            ComputingCalls.Patience,
+            static state =>
+            {
+                var (loop, place) = ((EventLoop, LinkedListNode<ILoopCall>))state!;
+                if (loop._threads.Computing.TryWithdraw(place))
                 {
-                    var (loop, place) = ((EventLoop, LinkedListNode<ILoopCall>))state!;
-                    if (loop._threads.Computing.TryWithdraw(place))
-                    {
-                        ThreadPool.UnsafeQueueUserWorkItem(InvokeMeasured, place.Value, preferLocal: false);
-                    }
-                },
-                (this, place));
-        }
-        else if (TryPassOn())
+                    loop.InvokeBeside(place.Value, loop.MakeMeasured);
+                }
+            },
+            (this, place));
+    }
+
+    /// <summary>Makes a call on this thread, which gives its loop to another one; or on the thread pool, if it has to keep it or there is no other one to be had.</summary>
+    private void InvokeBeside(ILoopCall call, Action<ILoopCall> make)
+    {
+        var isPassedOn = false;
+        try
         {
-            MakeComputing(call);
+            isPassedOn = !IsExhausted && TryPassOn();
         }
-        else
+        finally
         {
-            // The group is closing.
-            ThreadPool.UnsafeQueueUserWorkItem(MakeComputing, call, preferLocal: false);
+            if (!isPassedOn)
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(make, call, preferLocal: false);
+            }
+        }
+
+        if (isPassedOn)
+        {
+            make(call);
+        }
+    }
+
+    private void MakeMeasured(ILoopCall call)
+    {
+        try
+        {
+            InvokeMeasured(call);
+        }
+        catch (Exception exception)
+        {
+            Report(exception);
         }
     }
 
     /// <summary>Makes a call that has begun to compute, and those that wait for its end.</summary>
     private void MakeComputing(ILoopCall call)
     {
-        try
+        for (var next = call; next is not null; next = _threads.Computing.Next())
         {
-            InvokeMeasured(call);
-        }
-        finally
-        {
-            while (_threads.Computing.Next() is { } next)
-            {
-                try
-                {
-                    InvokeMeasured(next);
-                }
-                catch (Exception exception)
-                {
-                    Report(exception);
-                }
-            }
+            MakeMeasured(next);
         }
     }
 
@@ -755,7 +772,7 @@ public sealed class EventLoop : IMonitored
         foreach (var call in _threads.Computing.Withdraw())
         {
             // Timers are dropped, and so nobody would ask for them any more.
-            ThreadPool.UnsafeQueueUserWorkItem(InvokeMeasured, call, preferLocal: false);
+            ThreadPool.UnsafeQueueUserWorkItem(MakeMeasured, call, preferLocal: false);
         }
 
         try

@@ -25,7 +25,7 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
             var owner = balance switch
             {
                 LoadBalance.RoundRobin => loops[_next++ % loops.Length],
-                LoadBalance.LeastConnections => Least(),
+                LoadBalance.LeastConnections => Least(chosenByKernel ?? loops[0]),
                 _ => loops[Random.Shared.Next(loops.Length)],
             };
 
@@ -35,11 +35,12 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
         }
     }
 
-    private EventLoop Least()
+    /// <param name="preferred">The one among equals: a loop that keeps what it has accepted hands nothing over.</param>
+    private EventLoop Least(EventLoop preferred)
     {
-        var least = loops[0];
+        var least = preferred;
         var fewest = least.ConnectionCount;
-        for (var i = 1; i < loops.Length && fewest > 0; i++)
+        for (var i = 0; i < loops.Length && fewest > 0; i++)
         {
             var count = loops[i].ConnectionCount;
             if (count < fewest)

@@ -6,12 +6,15 @@ public enum LoopCallCost
     /// <summary>Little: it is made on the loop's thread.</summary>
     Brief,
 
-    /// <summary>It kept its thread for more than four milliseconds, and waited for something most of the time or some: the loop goes on with another thread before the call begins.</summary>
+    /// <summary>
+    /// It kept its thread for more than four milliseconds, and waited for something for a part of them, or nobody has measured yet what it did: the loop goes on with another thread
+    /// before the call begins.
+    /// </summary>
     Blocking,
 
     /// <summary>
-    /// It took more than four milliseconds, and a processor for three quarters of them: it is made beside the loop, as a blocking one, but waits until fewer such calls run than there are processors, for half
-    /// a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
+    /// It took more than four milliseconds, and a processor for three quarters of them: it is made beside the loop, as a blocking one, but waits until fewer such calls run than there are processors (or half of
+    /// <see cref="EventLoopGroupOptions.MaxLateThreads"/>, if that is less), for half a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
     /// </summary>
     Computing,
 }

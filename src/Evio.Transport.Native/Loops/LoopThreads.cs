@@ -22,8 +22,8 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
     private bool _closed;
     private volatile bool _exhausted;
 
-    /// <summary>The calls for which threads become late because they compute.</summary>
-    internal ComputingCalls Computing { get; } = new(Environment.ProcessorCount);
+    /// <summary>The calls for which threads become late because they compute. They leave half of the late threads to those that block.</summary>
+    internal ComputingCalls Computing { get; } = new(Math.Clamp(options.MaxLateThreads / 2, 1, Environment.ProcessorCount));
 
     /// <summary>How long a spare waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);

@@ -14,11 +14,17 @@ internal sealed class PendingFlush(SocketPipeWriter writer) : IValueTaskSource<F
     private FlushResult _result;
     private CancellationToken _token;
     private CancellationTokenRegistration _tokenRegistration;
+    private LoopCallCost _cost;
 
     /// <summary>Whether the token of the flush was cancelled, so that it fails whatever its result is.</summary>
     internal bool IsCancellationRequested => _token.IsCancellationRequested;
 
-    LoopCallCost ILoopCall.Cost { get; set; }
+    /// <summary>In the middle of a response nobody waits for a processor: what computes there is taken for one that blocks.</summary>
+    LoopCallCost ILoopCall.Cost
+    {
+        get => _cost;
+        set => _cost = value == LoopCallCost.Brief ? LoopCallCost.Brief : LoopCallCost.Blocking;
+    }
 
     /// <summary>Under the writer's gate.</summary>
     internal ValueTask<FlushResult> Begin(CancellationToken cancellationToken)

@@ -335,7 +335,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 return _watched = false;
             }
 
-            if (_state != WaitState.Idle)
+            if (_state is WaitState.Waiting or WaitState.Scheduled)
             {
                 _neglect = Neglect.None;
             }
@@ -456,6 +456,12 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
             _ended = true;
             _error = reason;
+            if (_state == WaitState.Unobserved)
+            {
+                // No code of the user's follows a failure on this thread, and he may never ask.
+                _state = WaitState.Waiting;
+            }
+
             if (!TryScheduleWaiter())
             {
                 return;
@@ -484,7 +490,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool TryBeginReceiveOfTheEnd() => _endAhead && _unexamined > 0 && _unexamined < _maxBuffered && TryBeginReceive();
 
     private bool TryBeginReadAhead() =>
-        ReadsAhead && _state == WaitState.Idle && _unexamined < _maxBuffered && TryBeginReceive();
+        ReadsAhead && _state is WaitState.Idle or WaitState.Unobserved && _unexamined < _maxBuffered && TryBeginReceive();
 
     private bool ReadsAhead => _endAhead || _neglect == Neglect.Certain || _maxBuffered == long.MaxValue;
 
@@ -679,8 +685,15 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         bool isReady;
         lock (_gate)
         {
+            if (_state != WaitState.Unobserved)
+            {
+                return;
+            }
+
             _state = WaitState.Waiting;
-            isReady = (_readable || _unexamined > 0 || _ended || _cancelRequested || _token.IsCancellationRequested) && !_receiving && TryScheduleWaiter();
+
+            // Who is receiving at this moment looks whether somebody waits.
+            isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested || _token.IsCancellationRequested) && TryScheduleWaiter();
         }
 
         if (isReady && !_connection.Socket.Loop.TryPost(this))

@@ -112,6 +112,34 @@ public sealed class WriterTests
         atLeast: 120,
         departures: 1);
 
+    /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
+    [Fact]
+    public void A_flush_that_goes_on_may_wait_for_input() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(
+                run,
+                static options => (options.Scheduling, options.MaxWriteBufferSize) = (EvioScheduling.Adaptive, 1),
+                sendBuffer: SmallBuffer);
+            run.Add("reader", () => world.ReadAsync());
+            run.Add("writer", async () =>
+            {
+                await Execution.Later(world.Output.WriteAsync(Large));
+                Execution.WaitFor("the input", () => world.Text.Length > 0);
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Receive(5_000);
+                world.Peer.Send("a");
+                world.Peer.Receive(Large.Length);
+            });
+            run.Explore();
+            Assert.Equal("a", world.Text.ToString());
+            world.End();
+        },
+        atLeast: 500,
+        departures: 2);
+
     [Fact]
     public void A_peer_that_leaves_ends_a_flush_that_waits() => Exploring.Run(
         static run =>

@@ -53,7 +53,7 @@ public sealed class InvokeTests
         Thread.Sleep(50);
         var slept = ThreadTimes.Current - before;
         Assert.True(slept.Ran < computed.Ran);
-        Assert.True(slept.Ran >= TimeSpan.Zero && slept.Waited >= TimeSpan.Zero);
+        Assert.True(slept.Ran >= TimeSpan.Zero && (slept.Waited is null || slept.Waited >= TimeSpan.Zero));
     }
 
     [Fact]
@@ -124,13 +124,7 @@ public sealed class InvokeTests
 
         using var isMade = new ManualResetEventSlim();
         var holders = calls[1..].Select(call => call.MakeAsync(() => Assert.True(isMade.Wait(Waiting.Limit)))).ToArray();
-        var isPooled = false;
-        Assert.Equal(("Execute", false), await calls[0].MakeAsync(() =>
-        {
-            isPooled = Thread.CurrentThread.IsThreadPoolThread;
-            isMade.Set();
-        }));
-        Assert.True(isPooled);
+        Assert.Equal(("Execute", false), await calls[0].MakeAsync(isMade.Set));
         await Task.WhenAll(holders).Within();
     }
 

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;
@@ -74,10 +75,24 @@ public sealed class LoopBalancerTests
     }
 
     [Fact]
-    public async Task Least_connections_takes_the_lowest_index_among_equals()
+    public async Task Least_connections_leaves_a_connection_to_the_loop_that_accepted_it_among_equals()
     {
         await using var group = new TestGroup(LoopCount, LoadBalance.LeastConnections);
-        await using var server = await Server.StartAsync(group);
+        var balancer = new LoopBalancer([.. group.Loops], LoadBalance.LeastConnections);
+
+        Assert.Equal(2, balancer.Assign(group.Loops[2]).Index);
+        Assert.Equal(0, balancer.Assign(group.Loops[2]).Index);
+        Assert.Equal(3, balancer.Assign(group.Loops[3]).Index);
+        Assert.Equal(1, balancer.Assign(group.Loops[0]).Index);
+        Assert.Equal(3, balancer.Assign(group.Loops[3]).Index);
+    }
+
+    [Fact]
+    public async Task Least_connections_takes_the_lowest_index_among_equals_of_a_shared_listener()
+    {
+        using var directory = new TemporaryDirectory();
+        await using var group = new TestGroup(LoopCount, LoadBalance.LeastConnections);
+        await using var server = await Server.StartAsync(group, Address(unix: true, directory));
 
         var indices = Enumerable.Range(0, 6).Select(_ => server.Open().Handler.Socket.Loop.Index).ToList();
 
