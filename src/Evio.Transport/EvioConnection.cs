@@ -96,6 +96,16 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             action = Input.Note(events);
         }
 
+        switch (action)
+        {
+            case ReadyAction.ReadAhead:
+                Input.ReadAhead();
+                break;
+            case ReadyAction.Watch:
+                Watch.Add(Input);
+                break;
+        }
+
         if (send)
         {
             // A flush that goes on in there may wait for the very input that is to be delivered here.
@@ -107,17 +117,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             Output.Send();
         }
 
-        switch (action)
+        if (action == ReadyAction.CompleteRead)
         {
-            case ReadyAction.CompleteRead:
-                Socket.Loop.Invoke(Input);
-                break;
-            case ReadyAction.ReadAhead:
-                Input.ReadAhead();
-                break;
-            case ReadyAction.Watch:
-                Watch.Add(Input);
-                break;
+            Socket.Loop.Invoke(Input);
         }
     }
 

@@ -184,7 +184,7 @@ public sealed class EventLoop : IMonitored
     /// thread pool. In an adaptive group code that computed for long the last time may also run later, and on another thread of the group.
     /// </summary>
     /// <param name="call">
-    /// The code. What it throws comes out of here; or, where it ran later, goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was left to the thread
+    /// The code. What it throws comes out of here; or, where it ran later, goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was at once left to the thread
     /// pool, ends the process as anything unhandled there.
     /// </param>
     /// <remarks>
@@ -202,8 +202,8 @@ public sealed class EventLoop : IMonitored
             case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Computing && ThreadThatMayCall is not null:
                 InvokeComputing(call);
                 break;
-            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Blocking && TryPassOn():
-                InvokeMeasured(call);
+            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Blocking && ThreadThatMayCall is not null:
+                InvokeBeside(call, InvokeMeasured);
                 break;
             case LoopScheduling.Adaptive when !IsExhausted && TryBeginCall(call):
                 try
@@ -538,6 +538,10 @@ public sealed class EventLoop : IMonitored
         {
             // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
             Report(exception);
+            if (thread.Loop != this)
+            {
+                return;
+            }
         }
 
         End(thread);

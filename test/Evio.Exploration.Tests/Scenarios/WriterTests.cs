@@ -113,19 +113,28 @@ public sealed class WriterTests
         departures: 1);
 
     /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
-    [Fact]
-    public void A_flush_that_goes_on_may_wait_for_input() => Exploring.Run(
-        static run =>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_flush_that_goes_on_may_wait_for_input(bool readsMeanwhile) => Exploring.Run(
+        run =>
         {
+            // Without a limit the loop reads ahead what nobody reads.
             var world = new PipeWorld(
                 run,
-                static options => (options.Scheduling, options.MaxWriteBufferSize) = (EvioScheduling.Adaptive, 1),
+                options => (options.Scheduling, options.MaxWriteBufferSize, options.MaxReadBufferSize) = (EvioScheduling.Adaptive, 1, readsMeanwhile ? 1024 : null),
                 sendBuffer: SmallBuffer);
-            run.Add("reader", () => world.ReadAsync());
+            if (readsMeanwhile)
+            {
+                run.Add("reader", () => world.ReadAsync());
+            }
+
             run.Add("writer", async () =>
             {
                 await Execution.Later(world.Output.WriteAsync(Large));
+                var read = readsMeanwhile ? Task.CompletedTask : world.ReadAsync();
                 Execution.WaitFor("the input", () => world.Text.Length > 0);
+                await read;
             });
             run.Add("peer", () =>
             {
