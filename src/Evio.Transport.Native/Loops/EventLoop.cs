@@ -235,8 +235,8 @@ public sealed class EventLoop : IMonitored
     /// <summary>Makes a call that took long the last time, on a thread that has no loop, or none any more.</summary>
     private static void InvokeMeasured(ILoopCall call)
     {
-        var began = Stopwatch.GetTimestamp();
         var before = ThreadTimes.Current;
+        var began = Stopwatch.GetTimestamp();
         try
         {
             call.Execute();
@@ -250,7 +250,9 @@ public sealed class EventLoop : IMonitored
     /// <summary>What a call cost, of which not all was its own: on a busy machine others had the processor meanwhile.</summary>
     internal static LoopCallCost CostOf(TimeSpan elapsed, ThreadTimes spent)
     {
+        // What is taken one after the other may be interrupted in between: it waited for no longer than it did not run.
         var own = elapsed - (spent.Waited ?? TimeSpan.Zero);
+        own = own > spent.Ran ? own : spent.Ran;
         return own <= LongCall ? LoopCallCost.Brief : spent.Ran > own * 0.75 ? LoopCallCost.Computing : LoopCallCost.Blocking;
     }
 
