@@ -217,8 +217,12 @@ public sealed class InvokeTests
                 Thread.Sleep(50);
             });
             Assert.Equal(LoopCallCost.Blocking, await NextCostAsync());
-            _ = await MakeAsync(static () => Compute(TimeSpan.FromMilliseconds(20)));
-            Assert.Equal(LoopCallCost.Computing, await NextCostAsync());
+            do
+            {
+                // Not each time is it seen on a machine that is busy, or stopped by its host.
+                _ = await MakeAsync(static () => Compute(TimeSpan.FromMilliseconds(20)));
+            }
+            while (await NextCostAsync() != LoopCallCost.Computing);
         }
 
         /// <summary>Makes brief ones until they come back to the loop, which takes more than two on a busy machine.</summary>
