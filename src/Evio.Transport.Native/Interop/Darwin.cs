@@ -31,6 +31,9 @@ internal static class Darwin
     internal const int AT_FDCWD = -2;
     internal const int AT_SYMLINK_NOFOLLOW = 0x20;
 
+    // time.h
+    internal const int CLOCK_THREAD_CPUTIME_ID = 16;
+
     // sys/event.h
     internal const short EVFILT_READ = -1;
     internal const short EVFILT_WRITE = -2;
@@ -57,5 +60,6 @@ internal static class FreeBsd
     internal const int TCP_KEEPCNT = 1024;
     internal const int AT_FDCWD = -100;
     internal const int AT_SYMLINK_NOFOLLOW = 0x200;
+    internal const int CLOCK_THREAD_CPUTIME_ID = 14;
     internal const short EVFILT_USER = -11;
 }

@@ -35,6 +35,9 @@ internal static class Linux
     // fcntl(2)
     internal const int O_NONBLOCK = 0x800;
 
+    // clock_gettime(2)
+    internal const int CLOCK_THREAD_CPUTIME_ID = 3;
+
     // eventfd(2)
     internal const int EFD_CLOEXEC = 0x80000;
     internal const int EFD_NONBLOCK = 0x800;

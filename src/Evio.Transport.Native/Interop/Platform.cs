@@ -88,6 +88,10 @@ internal static class Platform
     internal static readonly int AT_FDCWD = Choose(Linux.AT_FDCWD, Darwin.AT_FDCWD, FreeBsd.AT_FDCWD);
     internal static readonly int AT_SYMLINK_NOFOLLOW = Choose(Linux.AT_SYMLINK_NOFOLLOW, Darwin.AT_SYMLINK_NOFOLLOW, FreeBsd.AT_SYMLINK_NOFOLLOW);
 
+    // clock_gettime(2)
+    internal static readonly int CLOCK_THREAD_CPUTIME_ID =
+        Choose(Linux.CLOCK_THREAD_CPUTIME_ID, Darwin.CLOCK_THREAD_CPUTIME_ID, FreeBsd.CLOCK_THREAD_CPUTIME_ID);
+
     /// <summary><c>sizeof(struct sockaddr_storage)</c>: room for an address of any family.</summary>
     internal const int SizeOfSockAddrStorage = 128;
 

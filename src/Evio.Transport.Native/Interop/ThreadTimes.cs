@@ -8,9 +8,6 @@ namespace Evio.Transport.Native.Interop;
 /// <param name="Waited">For how long it could have run, but others did; <see langword="null"/> where the system does not tell.</param>
 internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpan? Waited)
 {
-    // time.h; Darwin's is 16, FreeBSD's 14.
-    private static readonly int CLOCK_THREAD_CPUTIME_ID = Platform.IsLinux ? 3 : Platform.IsFreeBsd ? 14 : 16;
-
     /// <summary>The times of the calling thread. To take them costs some ten microseconds.</summary>
     internal static ThreadTimes Current => new(ReadClock(), Platform.IsLinux ? ReadSchedulerStatistics() : null);
 
@@ -22,7 +19,7 @@ internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpa
     {
         // SOUND: struct timespec of a 64-bit system is two words.
         var time = stackalloc long[2];
-        return clock_gettime(CLOCK_THREAD_CPUTIME_ID, time) == 0 ? TimeSpan.FromSeconds(time[0]) + FromNanoseconds(time[1]) : TimeSpan.Zero;
+        return clock_gettime(Platform.CLOCK_THREAD_CPUTIME_ID, time) == 0 ? TimeSpan.FromSeconds(time[0]) + FromNanoseconds(time[1]) : TimeSpan.Zero;
     }
 
     /// <summary>

@@ -199,13 +199,33 @@ public sealed class EventLoop : IMonitored
             case LoopScheduling.ThreadPool:
                 Dispatcher!.Add(call);
                 break;
-            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Computing && ThreadThatMayCall is not null:
+            case LoopScheduling.Adaptive when IsExhausted || ThreadThatMayCall is null:
+                ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
+                break;
+            case LoopScheduling.Adaptive:
+                InvokeByCost(call);
+                break;
+            default:
+                call.Run();
+                break;
+        }
+    }
+
+    /// <summary>Makes a call where it disturbs others the least, as far as the last time tells. By the thread whose turn it is.</summary>
+    private void InvokeByCost(ILoopCall call)
+    {
+        switch (call.Cost)
+        {
+            case LoopCallCost.Computing:
                 InvokeComputing(call);
                 break;
-            case LoopScheduling.Adaptive when !IsExhausted && call.Cost == LoopCallCost.Blocking && ThreadThatMayCall is not null:
+            case LoopCallCost.Blocking:
                 InvokeBeside(call, InvokeMeasured);
                 break;
-            case LoopScheduling.Adaptive when !IsExhausted && TryBeginCall(call):
+            default:
+                // Before the call begins: from then on the loop can be taken over.
+                _call = call;
+                BeginCall(LoopThread.Current!);
                 try
                 {
                     call.Run();
@@ -222,12 +242,6 @@ public sealed class EventLoop : IMonitored
                     }
                 }
 
-                break;
-            case LoopScheduling.Adaptive:
-                ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
-                break;
-            default:
-                call.Run();
                 break;
         }
     }
@@ -395,17 +409,13 @@ public sealed class EventLoop : IMonitored
     /// call <see cref="TryReturnFromCall"/>.
     /// </summary>
     /// <returns>False when the code runs without it, and keeps the turn.</returns>
-    internal bool TryBeginCall() => TryBeginCall(null);
-
-    private bool TryBeginCall(ILoopCall? call)
+    internal bool TryBeginCall()
     {
         if (ThreadThatMayCall is not { } thread)
         {
             return false;
         }
 
-        // Before the call begins: from then on the loop can be taken over.
-        _call = call ?? _call;
         BeginCall(thread);
         return true;
     }

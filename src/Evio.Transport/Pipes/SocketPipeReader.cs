@@ -830,13 +830,17 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token)
     {
-        // Who looks again, instead of awaiting it after the first look, may never await it.
-        if (_state == WaitState.Unobserved && _wasLookedAt)
+        if (_state == WaitState.Unobserved)
         {
-            LeaveToLoop();
+            // Who looks again, instead of awaiting it after the first look, may never await it.
+            if (_wasLookedAt)
+            {
+                LeaveToLoop();
+            }
+
+            _wasLookedAt = true;
         }
 
-        _wasLookedAt = true;
         return _wait.GetStatus(token);
     }
 

@@ -86,12 +86,7 @@ public sealed class InvokeTests
     public async Task As_many_calls_compute_at_once_as_there_are_processors()
     {
         await using var group = new TestGroup(scheduling: LoopScheduling.Adaptive);
-        var loop = group.Loops[0];
-        var calls = Enumerable.Range(0, Environment.ProcessorCount + 2).Select(_ => new Call(loop)).ToArray();
-        foreach (var call in calls)
-        {
-            await call.ComputesAsync();
-        }
+        var calls = await MakeThoseThatComputeAsync(group, moreThanProcessors: 2);
 
         // They hold all processors, as far as anybody knows; the two more wait. The loop goes on meanwhile.
         using var mayReturn = new ManualResetEventSlim();
@@ -117,11 +112,7 @@ public sealed class InvokeTests
     public async Task A_call_does_not_wait_for_long_for_those_that_compute()
     {
         await using var group = new TestGroup(scheduling: LoopScheduling.Adaptive);
-        var calls = Enumerable.Range(0, Environment.ProcessorCount + 1).Select(_ => new Call(group.Loops[0])).ToArray();
-        foreach (var call in calls)
-        {
-            await call.ComputesAsync();
-        }
+        var calls = await MakeThoseThatComputeAsync(group, moreThanProcessors: 1);
 
         using var isMade = new ManualResetEventSlim();
         var holders = calls[1..].Select(call => call.MakeAsync(() => Assert.True(isMade.Wait(Waiting.Limit)))).ToArray();
@@ -133,11 +124,7 @@ public sealed class InvokeTests
     public async Task Calls_that_wait_for_a_processor_are_made_when_the_loops_end()
     {
         var group = new TestGroup(scheduling: LoopScheduling.Adaptive);
-        var calls = Enumerable.Range(0, Environment.ProcessorCount + 1).Select(_ => new Call(group.Loops[0])).ToArray();
-        foreach (var call in calls)
-        {
-            await call.ComputesAsync();
-        }
+        var calls = await MakeThoseThatComputeAsync(group, moreThanProcessors: 1);
 
         using var isMade = new ManualResetEventSlim();
         using var begun = new CountdownEvent(Environment.ProcessorCount);
@@ -163,6 +150,17 @@ public sealed class InvokeTests
 
         await group.DisposeAsync();
         Assert.False(group.Loops[0].TryPost(call));
+    }
+
+    private static async Task<Call[]> MakeThoseThatComputeAsync(TestGroup group, int moreThanProcessors)
+    {
+        var calls = Enumerable.Range(0, Environment.ProcessorCount + moreThanProcessors).Select(_ => new Call(group.Loops[0])).ToArray();
+        foreach (var call in calls)
+        {
+            await call.ComputesAsync();
+        }
+
+        return calls;
     }
 
     private static TimeSpan Milliseconds(int count) => TimeSpan.FromMilliseconds(count);
