@@ -1,3 +1,5 @@
+using Evio.Transport.Native.Loops;
+
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>How a connection's callbacks are made, and what happens when one does not come back.</summary>
@@ -103,6 +105,30 @@ internal sealed partial class StreamConnection
         }
     }
 
+    /// <summary>Calls <see cref="Events.PreWrite"/>, in which the loop is kept: the send follows at once.</summary>
+    /// <returns>What it threw.</returns>
+    private Exception? CallPreWrite(PreWriteCallback preWrite)
+    {
+        BeginCallback();
+        try
+        {
+            using (LoopHold.Begin())
+            {
+                preWrite(this);
+            }
+
+            return null;
+        }
+        catch (Exception exception)
+        {
+            return exception;
+        }
+        finally
+        {
+            _callbacks--;
+        }
+    }
+
     private void GiveBack(byte[]? buffer)
     {
         if (buffer is not null)
@@ -186,6 +212,10 @@ internal sealed partial class StreamConnection
         {
             CallLastOnPool(callback, error, call);
         }
+        else if (Loop.IsHeld && TryPostLast(callback, error, call))
+        {
+            // Whatever closed the connection goes on with the loop. The callback, which may lose it, is made when that has come to its end.
+        }
         else
         {
             var mayBeLate = Loop.TryBeginCall();
@@ -200,6 +230,10 @@ internal sealed partial class StreamConnection
             }
         }
     }
+
+    // Of its own, so that only what is posted costs the closure.
+    private bool TryPostLast<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
+        where TCallback : class => Loop.TryPostOwn(_ => CallLast(callback, error, call), null);
 
     private void CallLastOnPool<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call) =>
         ThreadPool.UnsafeQueueUserWorkItem(

@@ -436,22 +436,10 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             return true;
         }
 
-        if (_owner.Events.PreWrite is { } preWrite)
+        if (_owner.Events.PreWrite is { } preWrite && CallPreWrite(preWrite) is { } failure)
         {
-            try
-            {
-                BeginCallback();
-                preWrite(this);
-            }
-            catch (Exception exception)
-            {
-                Finish(exception, reset: true);
-                return false;
-            }
-            finally
-            {
-                _callbacks--;
-            }
+            Finish(failure, reset: true);
+            return false;
         }
 
         var result = _output.SendTo(_channel, out var sent);

@@ -420,9 +420,12 @@ public sealed class EventLoop : IMonitored
         return true;
     }
 
-    /// <summary>The calling thread, if it has the turn, is in no call, and may lose the loop in one.</summary>
+    /// <summary>The calling thread, if it has the turn, is in no call and under no <see cref="LoopHold"/>, and may lose the loop in one.</summary>
     private LoopThread? ThreadThatMayCall =>
-        _scheduling == LoopScheduling.Adaptive && LoopThread.Current is { InCall: false } thread && thread.Loop == this && !_ending ? thread : null;
+        _scheduling == LoopScheduling.Adaptive && LoopThread.Current is { InCall: false, Holds: 0 } thread && thread.Loop == this && !_ending ? thread : null;
+
+    /// <summary>Whether the calling thread is under a <see cref="LoopHold"/> on this loop, and the loop is one that could be lost otherwise. On the loop.</summary>
+    internal bool IsHeld => IsAdaptive && !_ending && LoopThread.Current is { Holds: > 0 } thread && thread.Loop == this;
 
     /// <summary>Comes back from the call that <see cref="TryBeginCall()"/> went into.</summary>
     /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>

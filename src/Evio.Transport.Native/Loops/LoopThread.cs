@@ -33,6 +33,9 @@ internal sealed class LoopThread
     /// <summary>Whether it is in a call, and may lose the loop at any moment.</summary>
     internal bool InCall { get; set; }
 
+    /// <summary>How many <see cref="LoopHold"/>s last on it, one inside the other.</summary>
+    internal int Holds { get; set; }
+
     /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
     internal bool IsLate { get; set; }
 
