@@ -6,7 +6,7 @@ namespace Evio.Transport.Native.Callbacks;
 /// <remarks>
 /// In an adaptive server a callback may cost its thread the loop. The connection is then the <i>late</i> callback's: its thread alone writes to the output, and
 /// the loop only takes note of what else happens to the connection (<see cref="AfterCallback"/>). When the callback has returned, the rest of the turn is posted to
-/// the loop, which goes on with the connection there.
+/// the loop, which goes on with the connection there. Each step of that may be late in turn: after each, this class asks whether the loop is still the thread's.
 /// </remarks>
 internal sealed partial class StreamConnection
 {
@@ -14,8 +14,8 @@ internal sealed partial class StreamConnection
     private int _callbacks;
     private int _callbackThread;
 
-    // What waits for a late callback to return; the loop's.
-    private List<Action<StreamConnection>>? _afterCallback;
+    // What waits for a late callback to return, in its order; the loop's.
+    private Queue<Action<StreamConnection>>? _afterCallback;
 
     /// <summary>Whether the caller is in a callback about this connection.</summary>
     private bool IsInCallback => _callbacks > 0 && Volatile.Read(ref _callbackThread) == Environment.CurrentManagedThreadId;
@@ -27,7 +27,7 @@ internal sealed partial class StreamConnection
     internal bool MayBeWritten => IsInCallback || (!Loop.IsAdaptive && Loop.IsCurrent);
 
     /// <summary>Has something done on the loop when the late callback has returned.</summary>
-    private void AfterCallback(Action<StreamConnection> action) => (_afterCallback ??= []).Add(action);
+    private void AfterCallback(Action<StreamConnection> action) => (_afterCallback ??= []).Enqueue(action);
 
     private void BeginCallback()
     {
@@ -162,24 +162,56 @@ internal sealed partial class StreamConnection
         // Nobody's, so that this thread is not taken for one inside of it.
         Volatile.Write(ref _callbackThread, 0);
 
-        // A loop that has ended has closed its connections, and the server waits for none of them any more.
-        _ = Loop.TryPostOwn(
-            static state =>
-            {
-                var (connection, action, error, buffer, rest) = ((StreamConnection, EvioAction, Exception?, byte[]?, Action<StreamConnection>))state!;
-                connection.GiveBack(buffer);
-                connection.EndCallback(action, error);
-                var waiting = connection._afterCallback;
-                connection._afterCallback = null;
-                waiting?.ForEach(action => action(connection));
-                rest(connection);
-            },
-            (this, action, error, buffer, rest));
+        if (!Loop.TryPostOwn(
+                static state =>
+                {
+                    var (connection, action, error, buffer, rest) = ((StreamConnection, EvioAction, Exception?, byte[]?, Action<StreamConnection>))state!;
+                    connection.GiveBack(buffer);
+                    connection.EndCallback(action, error);
+                    connection.Resume(rest);
+                },
+                (this, action, error, buffer, rest)))
+        {
+            EndWithoutLoop(error);
+        }
+    }
+
+    /// <summary>
+    /// Does what a late callback has left: the rest of its turn, and then what has waited for its return. When one of these costs the thread the loop, the others wait for
+    /// the callback that did it.
+    /// </summary>
+    private void Resume(Action<StreamConnection>? rest)
+    {
+        if (Loop.IsCurrent)
+        {
+            rest?.Invoke(this);
+        }
+
+        while (Loop.IsCurrent && _callbacks == 0 && _afterCallback is { Count: > 0 } waiting)
+        {
+            waiting.Dequeue()(this);
+        }
+    }
+
+    /// <summary>
+    /// The loop has ended while the callback was late, and has closed the socket. The connection is this thread's alone now, which tells the handler of its end.
+    /// </summary>
+    private void EndWithoutLoop(Exception? error)
+    {
+        _callbacks = 0;
+        Finish(error, reset: true);
+        while (_afterCallback is { Count: > 0 } waiting)
+        {
+            waiting.Dequeue()(this);
+        }
     }
 
     private void EndCallback(EvioAction action, Exception? error)
     {
         _callbacks--;
+
+        // However long it took, the connection was not idle.
+        NoteActivity();
         if (error is not null)
         {
             Finish(error, reset: true);
@@ -256,11 +288,13 @@ internal sealed partial class StreamConnection
         }
     }
 
+    /// <summary>The last callback was late and has returned. A loop that has ended keeps no connections.</summary>
     private void PostRemove() => _ = Loop.TryPostOwn(
         static state =>
         {
             var connection = (StreamConnection)state!;
             connection._owner.Remove(connection);
+            connection.Resume(null);
         },
         this);
 }

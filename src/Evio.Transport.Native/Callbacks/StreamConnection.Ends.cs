@@ -23,6 +23,12 @@ internal sealed partial class StreamConnection
             return;
         }
 
+        if (_callbacks > 0)
+        {
+            // A late callback is at work, and may be about to answer.
+            NoteActivity();
+        }
+
         var left = _options.IdleTimeout - TimeSpan.FromMilliseconds(Environment.TickCount64 - _lastActivity);
         if (left > TimeSpan.Zero)
         {

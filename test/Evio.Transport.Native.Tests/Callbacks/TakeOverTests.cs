@@ -71,6 +71,110 @@ public sealed class TakeOverTests
         Assert.Equal(expectedCalls, fired.Value);
     }
 
+    /// <summary>What others want of a connection waits for its late callback, and for the next one that is late, and loses neither its order nor a byte.</summary>
+    [Theory]
+    [InlineData("tcp", nameof(Events.Opened))]
+    [InlineData("tcp", nameof(Events.Data))]
+    [InlineData("tcp-net", nameof(Events.Opened))]
+    [InlineData("tcp-net", nameof(Events.Data))]
+    public async Task Wakes_and_sends_wait_for_late_callbacks(string scheme, string late)
+    {
+        const int Wakes = 4;
+        const int Sends = 300;
+        await using var site = new Site(scheme);
+        var isLate = new TaskCompletionSource<Connection>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var goOn = new ManualResetEventSlim();
+        var woken = new Counter();
+        var stream = new Stream();
+        await site.StartAsync(
+            new Events
+            {
+                Opened = (connection, ref _) => late == nameof(Events.Opened) ? BeLate(connection) : EvioAction.None,
+                Data = (connection, input) =>
+                {
+                    if (!input.IsEmpty)
+                    {
+                        return BeLate(connection);
+                    }
+
+                    Assert.Equal(1, Interlocked.Increment(ref stream.Inside));
+                    LoseLoop(connection.Loop);
+                    connection.Write("."u8);
+                    Assert.Equal(0, Interlocked.Decrement(ref stream.Inside));
+                    woken.Add();
+                    return EvioAction.None;
+                },
+            },
+            LoopScheduling.Adaptive);
+
+        var client = await site.ConnectAsync();
+        if (late == nameof(Events.Data))
+        {
+            await client.WriteAsync("go");
+        }
+
+        var connection = await isLate.Task.Within();
+        var sends = new List<Task>();
+        for (var i = 0; i < Sends; i++)
+        {
+            if (i % (Sends / Wakes) == 0)
+            {
+                Assert.True(connection.Wake());
+            }
+
+            sends.Add(connection.SendAsync(BitConverter.GetBytes(i)));
+        }
+
+        goOn.Set();
+        await Task.WhenAll(sends).Within();
+        await woken.ReachesAsync(Wakes);
+        var received = await client.ReadAsync(1 + Wakes + (Sends * sizeof(int)));
+        Assert.Equal((byte)'!', received[0]);
+        Assert.Equal(Wakes, CountAnswersBetween(received.AsSpan(1), Sends));
+        await site.Server!.StopAsync().Within();
+
+        EvioAction BeLate(Connection connection)
+        {
+            Assert.Equal(1, Interlocked.Increment(ref stream.Inside));
+            LoseLoop(connection.Loop);
+            isLate.SetResult(connection);
+            goOn.Wait();
+            connection.Write("!"u8);
+            Assert.Equal(0, Interlocked.Decrement(ref stream.Inside));
+            return EvioAction.None;
+        }
+    }
+
+    /// <summary>Numbers in their order, between which the answers to the wakes stand wherever their callbacks have returned.</summary>
+    private static int CountAnswersBetween(ReadOnlySpan<byte> received, int numbers)
+    {
+        var answers = 0;
+        for (var number = 0; !received.IsEmpty;)
+        {
+            if (number < numbers && received.StartsWith(BitConverter.GetBytes(number)))
+            {
+                number++;
+                received = received[sizeof(int)..];
+            }
+            else
+            {
+                Assert.Equal((byte)'.', received[0]);
+                answers++;
+                received = received[1..];
+            }
+        }
+
+        return answers;
+    }
+
+    /// <summary>Holds the thread until the loop is another one's: nothing else runs what is posted.</summary>
+    private static void LoseLoop(EventLoop loop)
+    {
+        using var wentOn = new ManualResetEventSlim();
+        Assert.True(loop.TryPost(static state => ((ManualResetEventSlim)state!).Set(), wentOn));
+        Assert.True(wentOn.Wait(Site.Limit));
+    }
+
     /// <summary>Holds the thread for about as long as a loop may be held, so that it is lost sometimes at the last moment and sometimes just not.</summary>
     /// <returns>Whether the loop was lost.</returns>
     private static bool Block(Random random, EventLoop loop)
