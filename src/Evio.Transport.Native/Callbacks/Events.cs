@@ -43,9 +43,12 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// <remarks>
 /// <para>
 /// All callbacks about one connection are made on the one loop that owns it, never two at a time. They must not block, since every connection of that loop
-/// waits meanwhile, unless <see cref="Scheduling"/> is <see cref="LoopScheduling.Adaptive"/>. What one of them throws closes its connection, with the exception as the error of <see cref="Closed"/>; what
-/// <see cref="Serving"/>, <see cref="Tick"/>, <see cref="Closed"/>, <see cref="Detached"/> or <see cref="DatagramFailed"/> throws stops the server and comes out of
-/// <see cref="EvioServer.Serve"/>.
+/// waits meanwhile, unless <see cref="Scheduling"/> is <see cref="LoopScheduling.Adaptive"/>.
+/// </para>
+/// <para>
+/// What a connection's callback throws ends that connection, with the exception as the error of <see cref="Closed"/>. <see cref="Closed"/> and <see cref="Detached"/> are a connection's last
+/// callbacks: what they throw goes to <see cref="CallbackFailed"/>. What <see cref="Serving"/> or <see cref="Tick"/> throws stops the server and comes out of <see cref="EvioServer.Serve"/>. What a
+/// notification throws (<see cref="CallbackFailed"/>, <see cref="DatagramFailed"/>, <see cref="ThreadsExhausted"/>) is written to <see cref="System.Diagnostics.Trace"/> once for a server, and ignored.
 /// </para>
 /// <para>
 /// UDP has no connections, hence no <see cref="Opened"/>, <see cref="Closed"/> and <see cref="Detached"/>: <see cref="Data"/> is called once for
@@ -115,6 +118,10 @@ public sealed class Events
 
     /// <inheritdoc cref="DataCallback"/>
     public DataCallback? Data { get; set; }
+
+    /// <summary>What <see cref="Closed"/> or <see cref="Detached"/> has thrown, the last callbacks of a connection. On the connection's loop, or on the thread that the callback was late on.</summary>
+    /// <remarks>Without it the first such exception of a server is written to <see cref="System.Diagnostics.Trace"/>.</remarks>
+    public Action<Connection, Exception>? CallbackFailed { get; set; }
 
     /// <summary>What <see cref="Data"/> or <see cref="PreWrite"/> threw for a datagram, whose sender the connection stands for.</summary>
     public Action<Connection, Exception>? DatagramFailed { get; set; }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Managed;
@@ -42,9 +43,13 @@ public sealed class EvioServer : IAsyncDisposable
     public IReadOnlyList<EventLoop> Loops => _group.Loops;
 
     /// <summary>
-    /// Completes when the server has stopped, everything is closed and its threads have ended; fails with what a callback threw that had no connection
-    /// to blame.
+    /// Completes when the server has stopped, everything is closed and its threads have ended; fails with what <see cref="Events.Serving"/>, <see cref="Events.Tick"/>, a posted call
+    /// or a timer has thrown, or with the reason for which a loop has failed.
     /// </summary>
+    /// <remarks>
+    /// After the deadline of the stop, nobody waits for user code any more. When a callback still runs then, this completes nevertheless: the callback's thread, and with
+    /// <see cref="LoopScheduling.Inline"/> the other connections of its loop, end when it returns.
+    /// </remarks>
     public Task Completion => _completion.Task;
 
     internal Events Events { get; }
@@ -56,7 +61,7 @@ public sealed class EvioServer : IAsyncDisposable
     /// <param name="addresses">Where; see the remarks of <see cref="EvioServer"/>.</param>
     /// <exception cref="ArgumentException">An address or an option cannot be used; the message says why.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">An address cannot be bound: it is in use, for example.</exception>
-    /// <remarks>An exception of <see cref="Events.Serving"/>, <see cref="Events.Tick"/>, <see cref="Events.Closed"/> or <see cref="Events.Detached"/> comes out of here.</remarks>
+    /// <remarks>An exception of <see cref="Events.Serving"/> or <see cref="Events.Tick"/> comes out of here.</remarks>
     public static void Serve(Events events, params IReadOnlyList<string> addresses)
     {
         var server = StartAsync(events, addresses).GetAwaiter().GetResult();
@@ -166,7 +171,9 @@ public sealed class EvioServer : IAsyncDisposable
     }
 
     /// <summary>Stops: nothing is accepted any more, every connection is closed and told, all threads end.</summary>
-    /// <param name="deadline">How long pending output may take; then its connection is reset. Without it <see cref="Events.CloseTimeout"/>.</param>
+    /// <param name="deadline">
+    /// How long pending output may take, and callbacks that are being made; then connections are reset, and callbacks are not waited for. Without it <see cref="Events.CloseTimeout"/>.
+    /// </param>
     /// <returns><see cref="Completion"/>.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="deadline"/> is negative.</exception>
     public Task StopAsync(TimeSpan? deadline = null)
@@ -187,6 +194,19 @@ public sealed class EvioServer : IAsyncDisposable
         if (action == EvioAction.Shutdown)
         {
             Stop(Events.CloseTimeout);
+        }
+    }
+
+    /// <summary>Tells what the last callback of a connection has thrown, which has ended.</summary>
+    internal void Tell(Connection connection, Exception exception)
+    {
+        if (Events.CallbackFailed is { } failed)
+        {
+            _group.Notifications.Call(static told => told.failed(told.connection, told.exception), (failed, connection, exception));
+        }
+        else
+        {
+            _group.Notifications.ReportOnce(exception);
         }
     }
 
@@ -280,19 +300,23 @@ public sealed class EvioServer : IAsyncDisposable
 
     private async Task StopCoreAsync(TimeSpan deadline)
     {
-        // Each step whatever came of the one before: no thread and no descriptor is left behind a failure.
-        await AttemptAsync(() => Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync()))).ConfigureAwait(false);
-        await AttemptAsync(() => Task.WhenAll(_loops.Select(loop =>
-        {
-            var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            if (!loop.Loop.TryPostInternal(_ => loop.Stop(deadline, emptied), null))
+        // Each step whatever came of the one before: no thread and no descriptor is left behind a failure. What a step has not done in time, since user code holds a loop, it does
+        // when that returns.
+        var began = Stopwatch.GetTimestamp();
+        await AttemptAsync(() => Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync())), Left()).ConfigureAwait(false);
+        await AttemptAsync(
+            () => Task.WhenAll(_loops.Select(loop =>
             {
-                emptied.SetResult();
-            }
+                var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                if (!loop.Loop.TryPostInternal(_ => loop.Stop(deadline, emptied), null))
+                {
+                    emptied.SetResult();
+                }
 
-            return emptied.Task;
-        }))).ConfigureAwait(false);
-        await AttemptAsync(() => _group.DisposeAsync().AsTask()).ConfigureAwait(false);
+                return emptied.Task;
+            })),
+            Left()).ConfigureAwait(false);
+        await AttemptAsync(() => _group.DisposeAsync().AsTask(), Left()).ConfigureAwait(false);
 
         if (_failure is { } failure)
         {
@@ -302,13 +326,23 @@ public sealed class EvioServer : IAsyncDisposable
         {
             _completion.SetResult();
         }
+
+        TimeSpan Left()
+        {
+            var left = deadline - Stopwatch.GetElapsedTime(began);
+            return left > TimeSpan.Zero ? left : TimeSpan.Zero;
+        }
     }
 
-    private async Task AttemptAsync(Func<Task> step)
+    private async Task AttemptAsync(Func<Task> step, TimeSpan patience)
     {
         try
         {
-            await step().ConfigureAwait(false);
+            var done = step();
+            if (await _group.WaitUnlessHeldAsync(done, patience).ConfigureAwait(false))
+            {
+                await done.ConfigureAwait(false);
+            }
         }
         catch (Exception exception)
         {

@@ -90,7 +90,11 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         if (_connections.Count == 0)
         {
             emptied.TrySetResult();
+            return;
         }
+
+        // By then, those whose time is up are closed. The others are in callbacks that are late, which nobody waits for any longer.
+        _ = loop.ScheduleInternal(deadline, static emptied => ((TaskCompletionSource)emptied!).TrySetResult(), emptied);
     }
 
     /// <summary>Begins the ticks. On loop 0.</summary>

@@ -82,7 +82,7 @@ internal sealed partial class StreamConnection
         BeginCallback();
         var mayBeLate = Loop.TryBeginCall();
         var (action, error) = Call(callback, input);
-        if (mayBeLate && !Loop.TryReturnFromCall())
+        if (!Loop.TryReturnFromCall(mayBeLate))
         {
             PostReturn(action, error, buffer, rest);
             return false;
@@ -232,7 +232,7 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>The last callback. It has no connection left to blame, so what it throws stops the server.</summary>
+    /// <summary>The last callback. What it throws ends nothing more than the connection, which has ended.</summary>
     private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
         where TCallback : class
     {
@@ -252,7 +252,7 @@ internal sealed partial class StreamConnection
         {
             var mayBeLate = Loop.TryBeginCall();
             CallAndHandle(callback, error, call);
-            if (mayBeLate && !Loop.TryReturnFromCall())
+            if (!Loop.TryReturnFromCall(mayBeLate))
             {
                 PostRemove();
             }
@@ -284,7 +284,7 @@ internal sealed partial class StreamConnection
         }
         catch (Exception exception)
         {
-            _owner.Server.Fail(exception);
+            _owner.Server.Tell(this, exception);
         }
     }
 

@@ -43,8 +43,8 @@ public sealed class EventLoop : IMonitored
     private TimeSpan _pollingDeferred;
     private bool _stopping;
 
-    // No call that may block is begun any more, so that the thread that ends the loop keeps it.
-    private bool _ending;
+    // No call that may block is begun any more, so that the thread that ends the loop keeps it. Read by other threads, too.
+    private volatile bool _ending;
     private TurnTaking _turns;
 
     // Where the pass is: how many events the last wait brought, the next of them, the posted calls that were taken, and the next of those.
@@ -77,6 +77,12 @@ public sealed class EventLoop : IMonitored
 
     /// <summary>Whether the caller runs on this loop. In an adaptive group, and in code that may block, this can change at any moment.</summary>
     public bool IsCurrent => LoopThread.Current is { } thread && thread.Loop == this && _turns.IsTurn(thread.Turn);
+
+    /// <summary>
+    /// Whether the loop has ended, or is about to: its group is disposed, or its poller has failed (<see cref="EventLoopGroupOptions.OnLoopFailed"/>). It gets no connections
+    /// any more. From any thread.
+    /// </summary>
+    public bool HasEnded => _ending;
 
     /// <summary>Whether a thread that does not come back from a call loses the loop.</summary>
     internal bool IsAdaptive => _scheduling == LoopScheduling.Adaptive;
@@ -206,8 +212,22 @@ public sealed class EventLoop : IMonitored
                 InvokeByCost(call);
                 break;
             default:
-                call.Run();
+                RunKept(call);
                 break;
+        }
+    }
+
+    /// <summary>Makes a call on the calling thread, which keeps its loop.</summary>
+    private static void RunKept(ILoopCall call)
+    {
+        LoopThread.NoteKeptCall(1);
+        try
+        {
+            call.Run();
+        }
+        finally
+        {
+            LoopThread.NoteKeptCall(-1);
         }
     }
 
@@ -232,7 +252,7 @@ public sealed class EventLoop : IMonitored
                 }
                 finally
                 {
-                    if (TryReturnFromCall())
+                    if (TryReturn(LoopThread.Current!))
                     {
                         _call = null;
                     }
@@ -408,11 +428,12 @@ public sealed class EventLoop : IMonitored
     /// Goes into a call for somebody whose code does not fit an <see cref="ILoopCall"/>, if the group is adaptive. By the thread whose turn it is, which has to
     /// call <see cref="TryReturnFromCall"/>.
     /// </summary>
-    /// <returns>False when the code runs without it, and keeps the turn.</returns>
+    /// <returns>False when the code keeps the turn.</returns>
     internal bool TryBeginCall()
     {
         if (ThreadThatMayCall is not { } thread)
         {
+            LoopThread.NoteKeptCall(1);
             return false;
         }
 
@@ -427,9 +448,22 @@ public sealed class EventLoop : IMonitored
     /// <summary>Whether the calling thread is under a <see cref="LoopHold"/> on this loop, and the loop is one that could be lost otherwise. On the loop.</summary>
     internal bool IsHeld => IsAdaptive && !_ending && LoopThread.Current is { Holds: > 0 } thread && thread.Loop == this;
 
-    /// <summary>Comes back from the call that <see cref="TryBeginCall()"/> went into.</summary>
+    /// <summary>Comes back from the call before which <see cref="TryBeginCall()"/> was asked.</summary>
+    /// <param name="begun">What it has answered.</param>
     /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
-    internal bool TryReturnFromCall() => TryReturn(LoopThread.Current!);
+    internal bool TryReturnFromCall(bool begun)
+    {
+        if (begun)
+        {
+            return TryReturn(LoopThread.Current!);
+        }
+
+        LoopThread.NoteKeptCall(-1);
+        return true;
+    }
+
+    /// <summary>The user code that keeps the loop at the moment, by a number that no other call has; 0 when there is none. From any thread.</summary>
+    internal long KeptCall => Volatile.Read(ref _thread)?.KeptCall ?? 0;
 
     /// <summary>Gives the loop to another thread before a call that is expected to take long, which would only hold it up.</summary>
     /// <returns>False when the caller is not the thread whose turn it is, or has to keep it.</returns>
@@ -455,10 +489,11 @@ public sealed class EventLoop : IMonitored
         _threads.NoteTakeOver();
     }
 
-    bool IMonitored.IsBusy => TurnTaking.IsInCall(_turns.Observe());
+    bool IMonitored.IsBusy => TurnTaking.IsInCall(_turns.Observe()) || _threads.IsShort;
 
     Sight IMonitored.Look()
     {
+        _threads.Retry();
         var sight = _turns.Look(ref _seen);
 
         // First the thread, which may be hard to get, then the turn, so that the loop is nobody's at no time.
@@ -518,7 +553,7 @@ public sealed class EventLoop : IMonitored
     /// <exception cref="ArgumentException">There is no such processor.</exception>
     internal void Start()
     {
-        _thread = _threads.Take()!;
+        _thread = _threads.TakeFirst();
         _thread.Assign(this, 0);
         _started.Task.GetAwaiter().GetResult();
     }
@@ -544,22 +579,47 @@ public sealed class EventLoop : IMonitored
         try
         {
             Bind(thread);
-            if (!TryGoOn(thread))
+            if (!TryGoOnUninterrupted(thread))
             {
                 return;
             }
+        }
+        catch (Exception exception) when (thread.Loop == this)
+        {
+            // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
+            _ending = true;
+            _group.OnLoopFailed(this, exception);
         }
         catch (Exception exception)
         {
-            // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
             Report(exception);
-            if (thread.Loop != this)
-            {
-                return;
-            }
+            return;
         }
 
-        End(thread);
+        try
+        {
+            End(thread);
+        }
+        catch (Exception exception)
+        {
+            // A want of memory. The loop has ended nevertheless, and its thread is to end in order.
+            Report(exception);
+        }
+    }
+
+    private bool TryGoOnUninterrupted(LoopThread thread)
+    {
+        while (true)
+        {
+            try
+            {
+                return TryGoOn(thread);
+            }
+            catch (ThreadInterruptedException) when (thread.Loop == this)
+            {
+                // User code has called Thread.Interrupt for this thread, which ended its next wait for a lock. Where the pass is stands in the loop, and it goes on there.
+            }
+        }
     }
 
     private void Bind(LoopThread thread)
@@ -607,8 +667,7 @@ public sealed class EventLoop : IMonitored
                 return true;
             }
 
-            _eventCount = Wait();
-            _nextEvent = 0;
+            Wait();
             _passBegan = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
         }
 
@@ -630,26 +689,29 @@ public sealed class EventLoop : IMonitored
         return thread.Loop == this;
     }
 
-    private int Wait()
+    private void Wait()
     {
+        (_eventCount, _nextEvent) = (0, 0);
         if (_pollingDeferred > TimeSpan.Zero)
         {
             var timer = _timers.MillisecondsToNext();
-            _work.Park(timer < 0 || timer > _pollingDeferred.TotalMilliseconds ? _pollingDeferred : TimeSpan.FromMilliseconds(timer));
+            var limit = timer < 0 || timer > _pollingDeferred.TotalMilliseconds ? _pollingDeferred : TimeSpan.FromMilliseconds(timer);
             _pollingDeferred = default;
-            return 0;
+            _work.Park(limit);
+            return;
         }
 
         if (!_work.TryBlock())
         {
-            return _poller.Wait(0);
+            _eventCount = _poller.Wait(0);
+            return;
         }
 
-        var count = _poller.Wait(_timers.MillisecondsToNext());
+        // The events are kept before anything else may fail: each is reported once.
+        _eventCount = _poller.Wait(_timers.MillisecondsToNext());
 
         // Before anything runs, so that what the events post costs no wake-up.
         _work.SetAwake();
-        return count;
     }
 
     private bool TryDispatchEvents(LoopThread thread)
@@ -738,11 +800,14 @@ public sealed class EventLoop : IMonitored
         if (mayBlock)
         {
             BeginCall(thread);
+            Run(callback, state);
+            return TryReturn(thread);
         }
 
+        thread.NoteKept(1);
         Run(callback, state);
-
-        return mayBlock ? TryReturn(thread) : thread.Loop == this;
+        thread.NoteKept(-1);
+        return thread.Loop == this;
     }
 
     private void Run(Action<object?> callback, object? state)

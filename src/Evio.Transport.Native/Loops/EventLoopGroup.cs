@@ -24,12 +24,16 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// </remarks>
     public const string MeterName = "Evio.Transport";
 
+    private static readonly TimeSpan HeldSampleInterval = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan MaxWait = TimeSpan.FromDays(24);
+
     private readonly EventLoop[] _loops;
     private readonly LoopThreads _threads;
     private readonly LoopMonitor? _monitor;
     private readonly LoopMetrics _metrics;
     private readonly LoopBalancer _balancer;
     private readonly Action<EventLoop, Exception>? _onUnhandledException;
+    private readonly Action<EventLoop, Exception>? _onLoopFailed;
     private readonly Lazy<Task> _stopped;
 
     /// <summary>Makes the loops and starts their threads.</summary>
@@ -37,14 +41,16 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <exception cref="ArgumentException">An option has a value out of its range, or there is no such processor to bind to.</exception>
     /// <exception cref="PlatformNotSupportedException">See <see cref="IsSupported"/>; or there is no <see cref="EventLoopGroupOptions.Poller"/> of that kind.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">The kernel gave no poller, for want of descriptors for example.</exception>
+    /// <exception cref="InvalidOperationException">The system starts no thread.</exception>
     public EventLoopGroup(EventLoopGroupOptions options)
-        : this(options, managed: false)
+        : this(options, managed: false, options?.OnUnhandledException)
     {
     }
 
     /// <param name="options">How many loops, and how they share the connections.</param>
     /// <param name="managed">Whether the loops have no poller, but only posted calls and timers: for sockets of the BCL, on any system.</param>
-    internal EventLoopGroup(EventLoopGroupOptions options, bool managed)
+    /// <param name="onNotificationFailed">Gets what a notification has thrown; without it that is written to the trace.</param>
+    internal EventLoopGroup(EventLoopGroupOptions options, bool managed, Action<EventLoop, Exception>? onNotificationFailed = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (options.LoopCount is < -1 or > EventLoopGroupOptions.MaxLoopCount)
@@ -81,6 +87,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         }
 
         _onUnhandledException = options.OnUnhandledException;
+        _onLoopFailed = options.OnLoopFailed;
         var count = options.LoopCount switch
         {
             -1 => Math.Min(Environment.ProcessorCount, EventLoopGroupOptions.MaxLoopCount),
@@ -89,8 +96,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         };
 
         _loops = new EventLoop[count];
-        _threads = new LoopThreads(options);
-        _metrics = new LoopMetrics(options.MeterFactory, _loops);
+        Notifications = new Notifications(onNotificationFailed is { } receiver ? exception => receiver(_loops[0], exception) : null);
+        _threads = new LoopThreads(options, Notifications);
+        _metrics = new LoopMetrics(options.MeterFactory, _loops, Notifications);
         _stopped = new Lazy<Task>(StopAsync);
         try
         {
@@ -127,6 +135,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     internal bool HasPollers { get; }
 
     internal LoopBalancer Balancer => _balancer;
+
+    /// <summary>Calls what the group's user wants to be told.</summary>
+    internal Notifications Notifications { get; }
 
     /// <summary>Listens for stream connections on all loops.</summary>
     /// <param name="endPoint">
@@ -243,6 +254,55 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         _stopped.Value.GetAwaiter().GetResult();
     }
 
+    /// <summary>
+    /// Waits for something that the loops have to do, but, after a while, not for user code that keeps one of them from doing it: a handler that blocks with <see cref="LoopScheduling.Inline"/>,
+    /// for example.
+    /// </summary>
+    /// <param name="work">What to wait for. It goes on in any case.</param>
+    /// <param name="patience">How long it may take whatever keeps it. Not negative.</param>
+    /// <returns>Whether <paramref name="work"/> has completed. What it has thrown is left to the caller.</returns>
+    public async Task<bool> WaitUnlessHeldAsync(Task work, TimeSpan patience)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        ArgumentOutOfRangeException.ThrowIfLessThan(patience, TimeSpan.Zero);
+        if (await IsCompletedWithinAsync(work, patience).ConfigureAwait(false))
+        {
+            return true;
+        }
+
+        // A call that is the same at two samples has kept its loop for all the time between them. A loop that only waits for a processor makes no calls.
+        long[] kept = [];
+        do
+        {
+            var before = kept;
+            kept = [.. _loops.Select(static loop => loop.KeptCall)];
+            if (before.Length > 0 && before.Zip(kept).Any(static calls => calls.First != 0 && calls.First == calls.Second))
+            {
+                return work.IsCompleted;
+            }
+        }
+        while (!await IsCompletedWithinAsync(work, HeldSampleInterval).ConfigureAwait(false));
+
+        return true;
+    }
+
+    private static async Task<bool> IsCompletedWithinAsync(Task work, TimeSpan limit)
+    {
+        Task wait;
+        try
+        {
+            wait = work.WaitAsync(limit < MaxWait ? limit : MaxWait);
+        }
+        catch (OutOfMemoryException)
+        {
+            // The runtime could not start the thread that its timers need.
+            wait = work;
+        }
+
+        await wait.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return work.IsCompleted;
+    }
+
     private LoopMonitor? CreateMonitor(EventLoopGroupOptions options)
     {
         if (options.Scheduling == LoopScheduling.Inline)
@@ -258,7 +318,7 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             }
         }
 
-        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), "Evio monitor");
+        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), Notifications, "Evio monitor");
         foreach (var loop in _loops)
         {
             loop.Monitor = monitor;
@@ -279,11 +339,35 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     {
         if (_onUnhandledException is { } receiver)
         {
-            receiver(loop, exception);
+            try
+            {
+                using (LoopHold.Begin())
+                {
+                    receiver(loop, exception);
+                }
+            }
+            catch (Exception failure)
+            {
+                Notifications.ReportOnce(failure);
+            }
+
             return;
         }
 
         ThreadPool.UnsafeQueueUserWorkItem(
             static exception => System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw((Exception)exception!), exception);
+    }
+
+    /// <summary>A loop's poller has failed for good.</summary>
+    internal void OnLoopFailed(EventLoop loop, Exception reason)
+    {
+        if (_onLoopFailed is { } receiver)
+        {
+            Notifications.Call(static told => told.receiver(told.loop, told.reason), (receiver, loop, reason));
+        }
+        else
+        {
+            OnUnhandledException(loop, reason);
+        }
     }
 }

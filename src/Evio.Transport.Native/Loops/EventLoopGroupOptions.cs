@@ -28,11 +28,26 @@ public sealed class EventLoopGroupOptions
     /// </remarks>
     public int MaxLateThreads { get; set; } = 64;
 
-    /// <summary>Called when <see cref="MaxLateThreads"/> is reached, with that number. On any thread; it must not block or throw.</summary>
+    /// <summary>Called when <see cref="MaxLateThreads"/> is reached, with that number. On any thread; it must not block.</summary>
+    /// <remarks>What this and the other notifications throw goes to <see cref="OnUnhandledException"/> once, and is ignored otherwise.</remarks>
     public Action<int>? OnThreadsExhausted { get; set; }
 
-    /// <summary>Called when the loops run calls themselves again, after <see cref="OnThreadsExhausted"/>. On any thread; it must not block or throw.</summary>
+    /// <summary>Called when the loops run calls themselves again, after <see cref="OnThreadsExhausted"/>. On any thread; it must not block.</summary>
     public Action? OnThreadsRecovered { get; set; }
+
+    /// <summary>Called when the system starts no further thread, with the reason. On any thread; it must not block.</summary>
+    /// <remarks>
+    /// With <see cref="LoopScheduling.Adaptive"/> a loop then keeps its thread, however long a call takes, and the loops leave further calls to the thread pool, until the system starts
+    /// one: it is asked again about ten times a second. Called once for each time that lasts.
+    /// </remarks>
+    public Action<Exception>? OnThreadStartFailed { get; set; }
+
+    /// <summary>Called when a loop has ended because its poller failed for good, with the reason. On the loop's thread; it must not block.</summary>
+    /// <remarks>
+    /// Its connections are closed and its listening sockets, too. New connections go to the other loops; when there is none left (<see cref="EventLoop.HasEnded"/>), nothing is accepted any more.
+    /// Without a receiver the reason goes to <see cref="OnUnhandledException"/>.
+    /// </remarks>
+    public Action<EventLoop, Exception>? OnLoopFailed { get; set; }
 
     /// <summary>What the loops learn from which descriptors are ready.</summary>
     /// <remarks>Defaults to <see cref="PollerKind.Auto"/>.</remarks>
@@ -52,10 +67,10 @@ public sealed class EventLoopGroupOptions
     /// </remarks>
     public IMeterFactory? MeterFactory { get; set; }
 
-    /// <summary>Called on a loop with what a handler, a posted call or a timer threw. It must not throw itself.</summary>
+    /// <summary>Called on a loop with what a handler, a posted call or a timer threw.</summary>
     /// <remarks>
     /// The loop goes on; a connection whose handler threw is closed. Without a receiver the exception ends the process, as every unhandled
-    /// exception in .NET does.
+    /// exception in .NET does. What the receiver itself throws is written to <see cref="System.Diagnostics.Trace"/>, once.
     /// </remarks>
     public Action<EventLoop, Exception>? OnUnhandledException { get; set; }
 }

@@ -20,6 +20,7 @@ internal readonly ref struct LoopHold
         if (thread is not null)
         {
             thread.Holds++;
+            thread.NoteKept(1);
         }
 
         return new LoopHold(thread);
@@ -29,6 +30,7 @@ internal readonly ref struct LoopHold
     {
         if (_thread is not null)
         {
+            _thread.NoteKept(-1);
             _thread.Holds--;
         }
     }

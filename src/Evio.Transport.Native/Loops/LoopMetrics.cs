@@ -11,8 +11,9 @@ internal sealed class LoopMetrics : IDisposable
     private readonly Meter _meter;
     private readonly bool _ownsMeter;
 
-    internal LoopMetrics(IMeterFactory? factory, EventLoop[] loops)
+    internal LoopMetrics(IMeterFactory? factory, EventLoop[] loops, Notifications notifications)
     {
+        Notifications = notifications;
         _ownsMeter = factory is null;
         var version = typeof(LoopMetrics).Assembly.GetName().Version?.ToString(3);
         var options = new MeterOptions(EventLoopGroup.MeterName) { Version = version };
@@ -29,6 +30,9 @@ internal sealed class LoopMetrics : IDisposable
         TakeOvers = _meter.CreateCounter<long>("evio.loop.takeovers", "{takeover}", "Threads that lost the loop to another one because a call took long, or was expected to.");
         BusyTime = _meter.CreateCounter<double>("evio.loop.busy.time", "s", "Time outside of the wait for events.");
     }
+
+    /// <summary>Takes what a listener throws.</summary>
+    internal Notifications Notifications { get; }
 
     internal Counter<long> Accepts { get; }
 
@@ -57,8 +61,8 @@ internal sealed class LoopMetrics : IDisposable
 }
 
 /// <summary>
-/// One loop's view of its group's instruments. Each asks whether anybody listens before it does anything, which is all that it costs otherwise. From any
-/// thread.
+/// One loop's view of its group's instruments. Each asks whether anybody listens before it does anything, which is all that it costs otherwise. A listener is user code,
+/// called in the middle of the reactor's: what it throws is no failure of the reactor's (<see cref="Notifications"/>). From any thread.
 /// </summary>
 internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object?> loop)
 {
@@ -68,6 +72,7 @@ internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object
     // The loops' hottest paths pass here: fields of their own spare them a step.
     private readonly Counter<long> _io = metrics.IO;
     private readonly Counter<double> _busyTime = metrics.BusyTime;
+    private readonly KeyValuePair<string, object?> _loop = loop;
 
     /// <summary>Whether somebody wants to know how long the loop is busy.</summary>
     internal bool IsTimed => _busyTime.Enabled;
@@ -85,7 +90,7 @@ internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object
     {
         if (_io.Enabled)
         {
-            _io.Add(count, loop, Receive);
+            Add(_io, count, Receive);
         }
     }
 
@@ -94,17 +99,22 @@ internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object
     {
         if (_io.Enabled)
         {
-            _io.Add(count, loop, Transmit);
+            Add(_io, count, Transmit);
         }
     }
 
-    internal void Busy(TimeSpan time) => _busyTime.Add(time.TotalSeconds, loop);
+    internal void Busy(TimeSpan time) =>
+        metrics.Notifications.Call(static call => call.meter._busyTime.Add(call.time.TotalSeconds, call.meter._loop), (meter: this, time));
 
     private void Count(Counter<long> counter)
     {
         if (counter.Enabled)
         {
-            counter.Add(1, loop);
+            metrics.Notifications.Call(static call => call.counter.Add(1, call.meter._loop), (meter: this, counter));
         }
     }
+
+    private void Add(Counter<long> counter, nint count, KeyValuePair<string, object?> direction) =>
+        metrics.Notifications.Call(
+            static call => call.counter.Add(call.count, call.meter._loop, call.direction), (meter: this, counter, count, direction));
 }

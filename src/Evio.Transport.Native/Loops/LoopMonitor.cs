@@ -46,15 +46,17 @@ internal sealed class LoopMonitor
     private const int LooksBeforeSleep = 4;
 
     private readonly IMonitored[] _monitored;
+    private readonly Notifications _notifications;
     private readonly object _lock = new();
     private readonly Thread _thread;
     private bool _asleep;
     private bool _stopping;
 
-    internal LoopMonitor(IEnumerable<IMonitored> monitored, string name)
+    internal LoopMonitor(IEnumerable<IMonitored> monitored, Notifications notifications, string name)
     {
+        _notifications = notifications;
         _monitored = [.. monitored];
-        _thread = new Thread(Run) { IsBackground = true, Name = name };
+        _thread = new Thread(() => LoopThread.Persist(Run)) { IsBackground = true, Name = name };
     }
 
     internal void Start() => _thread.Start();
@@ -64,7 +66,8 @@ internal sealed class LoopMonitor
     {
         if (Volatile.Read(ref _asleep))
         {
-            Wake();
+            // By a thread that is in a call already: nothing may come out of here (Thread.Interrupt).
+            LoopThread.Persist(Wake);
         }
     }
 
@@ -85,16 +88,17 @@ internal sealed class LoopMonitor
         _thread.Join();
     }
 
-    private void Wake()
+    private bool Wake()
     {
         lock (_lock)
         {
             _asleep = false;
             Monitor.PulseAll(_lock);
+            return true;
         }
     }
 
-    private void Run()
+    private bool Run()
     {
         var idleLooks = 0;
         var expected = 0;
@@ -104,13 +108,13 @@ internal sealed class LoopMonitor
             Thread.Sleep(last >= Sight.InCall || expected > 0 ? Soon : Later);
             if (Volatile.Read(ref _stopping))
             {
-                return;
+                return true;
             }
 
             var most = Sight.Idle;
             foreach (var monitored in _monitored)
             {
-                var sight = monitored.Look();
+                var sight = LookAt(monitored);
                 most = sight > most ? sight : most;
             }
 
@@ -124,6 +128,20 @@ internal sealed class LoopMonitor
                 Sleep();
                 (idleLooks, last) = (0, Sight.Overdue);
             }
+        }
+    }
+
+    private Sight LookAt(IMonitored monitored)
+    {
+        try
+        {
+            return monitored.Look();
+        }
+        catch (Exception exception)
+        {
+            // What a call's OnOverdue has thrown, or a want of memory. The next look may be better, and the other loops depend on this thread.
+            _notifications.ReportOnce(exception);
+            return Sight.Busy;
         }
     }
 

@@ -15,6 +15,10 @@ internal sealed class LoopThread
     private bool _dismissed;
     private int? _processor;
 
+    // How deep the thread is in calls that keep its loop, and how many there have been.
+    private int _keptDepth;
+    private long _keptCalls;
+
     internal LoopThread(LoopThreads threads, string name)
     {
         _threads = threads;
@@ -36,11 +40,24 @@ internal sealed class LoopThread
     /// <summary>How many <see cref="LoopHold"/>s last on it, one inside the other.</summary>
     internal int Holds { get; set; }
 
+    /// <summary>The user code that it runs without giving its loop away, by a number that no other call of the thread's has; 0 when there is none. From any thread.</summary>
+    internal long KeptCall => Volatile.Read(ref _keptDepth) > 0 ? Volatile.Read(ref _keptCalls) : 0;
+
     /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
     internal bool IsLate { get; set; }
 
     /// <summary>Since when, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it has found that it lost the loop.</summary>
     internal long LateSince { get; set; }
+
+    /// <summary>Takes note of the beginning (1) or the end (−1) of user code that keeps the loop. On this thread.</summary>
+    internal void NoteKept(int change)
+    {
+        Volatile.Write(ref _keptCalls, _keptCalls + 1);
+        Volatile.Write(ref _keptDepth, _keptDepth + change);
+    }
+
+    /// <summary>The same for the calling thread, if it is one.</summary>
+    internal static void NoteKeptCall(int change) => OnThisThread?.NoteKept(change);
 
     /// <summary>Starts the thread; it waits for a loop.</summary>
     internal void Start() => _thread.Start();
@@ -51,10 +68,18 @@ internal sealed class LoopThread
     internal void Assign(EventLoop loop, long turn)
     {
         Turn = turn;
+
+        // The loop is nobody's until this is done.
+        Persist(() => Signal(loop));
+    }
+
+    private bool Signal(EventLoop loop)
+    {
         lock (_signal)
         {
             _assigned = loop;
             Monitor.Pulse(_signal);
+            return true;
         }
     }
 
@@ -81,15 +106,37 @@ internal sealed class LoopThread
     private void Run()
     {
         OnThisThread = this;
-        while (WaitForLoop() is { } loop)
+        while (Persist(WaitForLoop) is { } loop)
         {
             Loop = loop;
             loop.Run(this);
             Loop = null;
             InCall = false;
-            if (!_threads.TryPark(this))
+            Holds = 0;
+            if (!Persist(Park))
             {
                 return;
+            }
+        }
+    }
+
+    private bool Park() => _threads.TryPark(this);
+
+    /// <summary>
+    /// Does what waits for locks, whatever user code has done to this thread: a handler, or a watchdog that a handler has given it to, may have called <see cref="Thread.Interrupt"/>,
+    /// which ends the next wait with an exception. Nothing has been done then.
+    /// </summary>
+    internal static T Persist<T>(Func<T> action)
+    {
+        while (true)
+        {
+            try
+            {
+                return action();
+            }
+            catch (ThreadInterruptedException)
+            {
+                // Used up by this.
             }
         }
     }

@@ -9,9 +9,15 @@ namespace Evio.Transport.Native.Loops;
 /// <remarks>
 /// Their number is bounded. With <c>limit</c> late threads the group is <see cref="IsExhausted"/>, and its loops leave further calls to the thread
 /// pool. Each may be in one call at that moment and lose its thread as well. So there are never more than twice the loops and the limit together.
+/// The same holds while the system starts no thread, for want of memory or descriptors: each loop keeps the thread that it has, and the monitor tries again.
 /// </remarks>
-internal sealed class LoopThreads(EventLoopGroupOptions options)
+/// <param name="options">The group's.</param>
+/// <param name="notifications">Calls what the group's user wants to be told.</param>
+internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications notifications)
 {
+    /// <summary>How long after the system has refused a thread the next one is asked for.</summary>
+    private static readonly TimeSpan RetryInterval = TimeSpan.FromMilliseconds(100);
+
     private readonly Lock _lock = new();
 
     // The last one is taken first, so that those that are not needed come to the end of their time.
@@ -22,20 +28,32 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
     private bool _closed;
     private volatile bool _exhausted;
 
+    // Why the system has started no thread, until it starts one; and when it was asked.
+    private volatile Exception? _startFailure;
+    private long _startFailed;
+
     /// <summary>The calls for which threads become late because they compute. They leave half of the late threads to those that block.</summary>
     internal ComputingCalls Computing { get; } = new(Math.Clamp(options.MaxLateThreads / 2, 1, Environment.ProcessorCount));
 
     /// <summary>How long a spare waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);
 
-    /// <summary>Whether so many threads are late that the loops must not risk theirs.</summary>
-    internal bool IsExhausted => _exhausted;
+    /// <summary>Whether the loops must not risk their threads: too many are late, or there is no other one to be had.</summary>
+    internal bool IsExhausted => _exhausted || IsShort;
+
+    /// <summary>Whether the system has started no thread when it was asked last.</summary>
+    internal bool IsShort => _startFailure is not null;
+
+    /// <summary>Takes a spare, or makes a thread, for a group that is being made.</summary>
+    /// <exception cref="InvalidOperationException">The system starts no thread.</exception>
+    internal LoopThread TakeFirst() =>
+        Take() ?? throw new InvalidOperationException("No thread could be started for an event loop.", _startFailure);
 
     /// <summary>Takes a spare, or makes a thread. It is to be given a loop, or back.</summary>
-    /// <returns>Null when the group is closing.</returns>
+    /// <returns>Null when the group is closing, or the system starts no thread.</returns>
     internal LoopThread? Take()
     {
-        LoopThread? thread;
+        Exception failure;
         lock (_lock)
         {
             if (_closed)
@@ -45,20 +63,57 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
 
             if (_parked.Count > 0)
             {
-                thread = _parked[^1];
+                var spare = _parked[^1];
                 _parked.RemoveAt(_parked.Count - 1);
-            }
-            else
-            {
-                thread = new LoopThread(this, $"{options.ThreadName} {_made}");
-                thread.Start();
-                _made++;
+                _running.Add(spare);
+                return spare;
             }
 
-            _running.Add(thread);
+            if (TryStart(out var started) is not { } reason)
+            {
+                _startFailure = null;
+                _running.Add(started);
+                return started;
+            }
+
+            var isKnown = IsShort;
+            _startFailure = failure = reason;
+            _startFailed = Stopwatch.GetTimestamp();
+            if (isKnown)
+            {
+                return null;
+            }
         }
 
-        return thread;
+        notifications.Call(options.OnThreadStartFailed, failure);
+        return null;
+    }
+
+    /// <summary>Makes a thread.</summary>
+    /// <returns>Why the system has not started it, or null.</returns>
+    private Exception? TryStart(out LoopThread thread)
+    {
+        thread = new LoopThread(this, $"{options.ThreadName} {_made}");
+        try
+        {
+            thread.Start();
+            _made++;
+            return null;
+        }
+        catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
+        {
+            // EAGAIN and ENOMEM (pthread_create(3)). The runtime has the first for memory as well.
+            return exception;
+        }
+    }
+
+    /// <summary>Asks for a thread again after a while, if the system has started none. On the monitor's thread.</summary>
+    internal void Retry()
+    {
+        if (IsShort && Stopwatch.GetElapsedTime(Volatile.Read(ref _startFailed)) >= RetryInterval && Take() is { } thread)
+        {
+            Return(thread);
+        }
     }
 
     /// <summary>Gives back a thread that has got no loop.</summary>
@@ -86,26 +141,26 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
                 return false;
             }
 
-            SetLate(thread);
-            return true;
+            return SetLate(thread);
         }
     }
 
     /// <summary>A thread gives its loop to another one, and is late from now on.</summary>
-    internal void NoteLate(LoopThread thread)
+    internal void NoteLate(LoopThread thread) => LoopThread.Persist(() =>
     {
         lock (_lock)
         {
-            SetLate(thread);
+            return SetLate(thread);
         }
-    }
+    });
 
-    private void SetLate(LoopThread thread)
+    private bool SetLate(LoopThread thread)
     {
         _running.Remove(thread);
         thread.IsLate = true;
         thread.LateSince = Stopwatch.GetTimestamp();
         _late++;
+        return true;
     }
 
     /// <summary>A thread has lost its loop.</summary>
@@ -121,7 +176,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
             _exhausted = true;
         }
 
-        options.OnThreadsExhausted?.Invoke(options.MaxLateThreads);
+        notifications.Call(options.OnThreadsExhausted, options.MaxLateThreads);
     }
 
     /// <summary>Keeps a thread that runs no loop any more for the next take-over.</summary>
@@ -158,7 +213,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options)
 
         if (recovered)
         {
-            options.OnThreadsRecovered?.Invoke();
+            notifications.Call(static recovered => recovered?.Invoke(), options.OnThreadsRecovered);
         }
 
         return park;
