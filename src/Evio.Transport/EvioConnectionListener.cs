@@ -28,6 +28,10 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     private bool _paused;
     private bool _unbound;
 
+    // Why no loop is left that could accept.
+    private Exception? _failure;
+
+    private readonly EventLoopGroup _group;
     private StreamListener? _listener;
 
     private EvioConnectionListener(TransportLoops loops)
@@ -35,6 +39,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         _options = loops.Options;
         _logger = loops.Logger;
         _connections = new ConnectionSet(loops);
+        _group = loops.Group;
     }
 
     public EndPoint EndPoint => _listener!.LocalEndPoint;
@@ -59,6 +64,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             listener._listener = endPoint is FileHandleEndPoint handle
                 ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: false, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
                 : await group.ListenAsync(endPoint, listener.OnAccepted, listenerOptions).ConfigureAwait(false);
+            _ = listener.FailWithAsync(loops.Failure);
             return listener;
         }
         catch
@@ -92,6 +98,11 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
                 }
 
                 return new ValueTask<ConnectionContext?>(connection);
+            }
+
+            if (_failure is not null)
+            {
+                return ValueTask.FromException<ConnectionContext?>(_failure);
             }
 
             if (!_unbound)
@@ -144,7 +155,19 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     }
 
     /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
+    /// <remarks>
+    /// The server has no more time for handlers by then, and so nobody waits for one that holds its loop (<see cref="EvioScheduling.Inline"/>): what is left is done when it returns.
+    /// </remarks>
     public async ValueTask DisposeAsync()
+    {
+        var disposed = DisposeCoreAsync();
+        if (await _group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
+        {
+            await disposed.ConfigureAwait(false);
+        }
+    }
+
+    private async Task DisposeCoreAsync()
     {
         await UnbindAsync().ConfigureAwait(false);
 
@@ -164,6 +187,25 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         }
 
         await _connections.EndAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>Has the server know that nothing will be accepted any more, when the last loop has failed.</summary>
+    private async Task FailWithAsync(Task<Exception> failure)
+    {
+        var reason = new InvalidOperationException("No event loop is left that could accept connections.", await failure.ConfigureAwait(false));
+        lock (_lock)
+        {
+            _failure = reason;
+            if (!_acceptWaits)
+            {
+                return;
+            }
+
+            _acceptWaits = false;
+        }
+
+        _acceptCancellation.Unregister();
+        _accept.SetException(reason);
     }
 
     /// <summary>Starts a connection. On the loop that owns it.</summary>

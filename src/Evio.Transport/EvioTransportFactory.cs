@@ -158,7 +158,12 @@ public sealed class EvioTransportFactory :
 
         if (outbound is not null)
         {
-            await outbound.EndAsync().ConfigureAwait(false);
+            // Of a loop that a handler holds, the connections end when the handler returns.
+            var ended = outbound.EndAsync();
+            if (await loops!.Group.WaitUnlessHeldAsync(ended, TimeSpan.Zero).ConfigureAwait(false))
+            {
+                await ended.ConfigureAwait(false);
+            }
         }
     }
 

@@ -116,4 +116,10 @@ internal static partial class Log
 
     [LoggerMessage(107, LogLevel.Information, "The event loops run application code again.", EventName = "ThreadsRecovered")]
     internal static partial void ThreadsRecovered(ILogger logger);
+
+    [LoggerMessage(108, LogLevel.Warning, "The system starts no further thread. The thread pool runs application code until it does; it is asked again until then.", EventName = "ThreadStartFailed")]
+    internal static partial void ThreadStartFailed(ILogger logger, Exception exception);
+
+    [LoggerMessage(109, LogLevel.Error, "Event loop {Loop} has failed and ended. Its connections are closed; new ones go to the other loops, as long as there are any.", EventName = "LoopFailed")]
+    internal static partial void LoopFailed(ILogger logger, int loop, Exception exception);
 }

@@ -10,6 +10,8 @@ namespace Evio.Transport;
 internal sealed class TransportLoops : IAsyncDisposable
 {
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
+    private readonly TaskCompletionSource<Exception> _failure = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _failedLoops;
 
     internal TransportLoops(EvioTransportOptions options, ILogger logger, IMemoryPoolFactory<byte>? memoryPoolFactory, IMeterFactory? meterFactory)
     {
@@ -30,6 +32,8 @@ internal sealed class TransportLoops : IAsyncDisposable
             MaxLateThreads = options.MaxLateThreads,
             OnThreadsExhausted = limit => Log.ThreadsExhausted(logger, limit),
             OnThreadsRecovered = () => Log.ThreadsRecovered(logger),
+            OnThreadStartFailed = reason => Log.ThreadStartFailed(logger, reason),
+            OnLoopFailed = OnLoopFailed,
             OnUnhandledException = (loop, exception) => Log.LoopException(logger, loop.Index, exception),
         });
         UnreadInputWatches = [.. Group.Loops.Select(static loop => new UnreadInputWatch(loop))];
@@ -42,10 +46,32 @@ internal sealed class TransportLoops : IAsyncDisposable
 
     internal EventLoopGroup Group { get; }
 
+    /// <summary>Completes with the reason when the last loop has failed, and never otherwise.</summary>
+    internal Task<Exception> Failure => _failure.Task;
+
     /// <summary>By loop.</summary>
     internal UnreadInputWatch[] UnreadInputWatches { get; }
 
     internal MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 
-    public ValueTask DisposeAsync() => Group.DisposeAsync();
+    /// <summary>Ends the loops. One that a handler holds ends when the handler returns, for which nobody waits.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        var disposed = Group.DisposeAsync().AsTask();
+        if (await Group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
+        {
+            await disposed.ConfigureAwait(false);
+        }
+    }
+
+    private void OnLoopFailed(EventLoop loop, Exception reason)
+    {
+        // First, whatever the logger does.
+        if (Interlocked.Increment(ref _failedLoops) == Group.Loops.Count)
+        {
+            _failure.SetResult(reason);
+        }
+
+        Log.LoopFailed(Logger, loop.Index, reason);
+    }
 }

@@ -76,15 +76,10 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
     {
         _stopping = true;
         _emptied = emptied;
-        foreach (var connection in _connections.ToArray())
+        foreach (var connection in _connections)
         {
-            connection.CloseWithin(deadline);
-            if (!loop.IsCurrent)
-            {
-                // Lost to another thread in a callback, which goes on with the others.
-                _ = loop.TryPostOwn(_ => Stop(deadline, emptied), null);
-                return;
-            }
+            // As a call of its own: the last callback may cost its thread the loop, and the other connections do not wait until it returns.
+            _ = loop.TryPostOwn(_ => connection.CloseWithin(deadline), null);
         }
 
         if (_connections.Count == 0)
@@ -94,7 +89,9 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
 
         // By then, those whose time is up are closed. The others are in callbacks that are late, which nobody waits for any longer.
-        _ = loop.ScheduleInternal(deadline, static emptied => ((TaskCompletionSource)emptied!).TrySetResult(), emptied);
+        _ = loop.TryPostOwn(
+            _ => loop.ScheduleInternal(deadline, static emptied => ((TaskCompletionSource)emptied!).TrySetResult(), emptied),
+            null);
     }
 
     /// <summary>Begins the ticks. On loop 0.</summary>

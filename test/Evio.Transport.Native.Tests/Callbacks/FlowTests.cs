@@ -418,6 +418,37 @@ public sealed class FlowTests
         Assert.IsType<TimeoutException>(await closed.Task.Within());
     }
 
+    /// <summary>A callback that has lost its loop is at work, however long that takes, and may be about to answer.</summary>
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task ConnectionWithALateCallback_IsNotIdle(string scheme)
+    {
+        await using var site = new Site(scheme);
+        var lookedAgain = new ManualResetEventSlim();
+        await site.StartAsync(
+            new Events
+            {
+                Opened = static (_, ref options) =>
+                {
+                    options.IdleTimeout = TimeSpan.FromMilliseconds(100);
+                    return EvioAction.None;
+                },
+                Data = (connection, input) =>
+                {
+                    // The loop is another thread's by then, and has looked whether the connection is idle more than once.
+                    _ = connection.Loop.Schedule(TimeSpan.FromMilliseconds(350), _ => lookedAgain.Set(), null);
+                    Assert.True(lookedAgain.Wait(Site.Limit));
+                    connection.Write(input);
+                    return EvioAction.None;
+                },
+            },
+            LoopScheduling.Adaptive);
+        using var client = await site.ConnectAsync();
+
+        await client.ExpectEchoAsync("late");
+        Assert.Empty(await client.ReadToEndAsync());
+    }
+
     [Theory]
     [MemberData(nameof(Schemes))]
     public async Task WriteFromAnothersCallback_IsSent(string scheme)

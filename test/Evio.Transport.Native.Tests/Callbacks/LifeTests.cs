@@ -11,7 +11,9 @@ public sealed class LifeTests
 
     public static TheoryData<string, string> SchemesAndConnectionCallbacks => Combine("Opened", "Data", "PreWrite");
 
-    public static TheoryData<string, string> SchemesAndServerCallbacks => Combine("Serving", "Tick", "Closed", "Detached");
+    public static TheoryData<string, string> SchemesAndServerCallbacks => Combine("Serving", "Tick");
+
+    public static TheoryData<string, string> SchemesAndLastCallbacks => Combine("Closed", "Detached", "Write");
 
     public static TheoryData<string, EvioAction> SchemesAndEnds
     {
@@ -246,43 +248,66 @@ public sealed class LifeTests
     {
         await using var site = new Site(scheme);
         var thrown = new InvalidOperationException(callback);
-        EvioServer? serving = null;
-        var client = Task.CompletedTask;
         var events = new Events
         {
-            Serving = server =>
-            {
-                serving = server;
-                return callback == "Serving" ? throw thrown : EvioAction.None;
-            },
-            Tick = (out delay) =>
-            {
-                delay = TimeSpan.Zero;
-                if (callback == "Tick")
-                {
-                    throw thrown;
-                }
-
-                client = Task.Run(async () =>
-                {
-                    using var connected = await site.ConnectAsync(serving!);
-                    await connected.WaitForEndAsync();
-                });
-                return EvioAction.None;
-            },
-            Opened = (_, ref _) => callback == "Detached" ? EvioAction.Detach : EvioAction.Close,
-            Closed = (_, _) => throw thrown,
-            Detached = (_, socket) =>
-            {
-                socket.Dispose();
-                throw thrown;
-            },
+            Serving = _ => callback == "Serving" ? throw thrown : EvioAction.None,
+            Tick = (out _) => throw thrown,
         };
 
         var serve = site.ServeAsync(events);
 
         Assert.Same(thrown, await Assert.ThrowsAsync<InvalidOperationException>(() => serve.Within()));
-        await client.Within();
+    }
+
+    [Theory]
+    [MemberData(nameof(SchemesAndLastCallbacks))]
+    public async Task ExceptionOfALastCallback_CostsNobodyElseAnything(string scheme, string callback)
+    {
+        const int Connections = 20;
+        await using var site = new Site(scheme);
+        var thrown = new InvalidOperationException(callback);
+        var told = new ConcurrentQueue<(Connection Connection, Exception Exception)>();
+        var server = await site.StartAsync(new Events
+        {
+            Data = (connection, input) =>
+            {
+                connection.Write(input);
+                return input[0] == 'x' ? callback == "Detached" ? EvioAction.Detach : EvioAction.Close : EvioAction.None;
+            },
+            Closed = (connection, _) =>
+            {
+                if (callback == "Write")
+                {
+                    connection.Write("too late"u8);
+                }
+
+                throw thrown;
+            },
+            Detached = (_, socket) =>
+            {
+                socket.Dispose();
+                throw thrown;
+            },
+            CallbackFailed = (connection, exception) =>
+            {
+                told.Enqueue((connection, exception));
+                throw new InvalidOperationException("This one throws, too.");
+            },
+        });
+        using var good = await site.ConnectAsync();
+        for (var i = 0; i < Connections; i++)
+        {
+            using var bad = await site.ConnectAsync();
+            await bad.WriteAsync("x");
+            await bad.ExpectToEndAsync("x");
+            await good.ExpectEchoAsync("1");
+        }
+
+        Support.Waiting.Until(() => told.Count == Connections);
+        Assert.Equal(Connections, told.Select(static one => one.Connection).Distinct().Count());
+        Assert.All(told, one => Assert.True(callback == "Write" ? one.Exception is InvalidOperationException : one.Exception == thrown));
+        Support.Waiting.Until(() => server.Loops.Sum(static loop => loop.ConnectionCount) == 1);
+        Assert.False(server.Completion.IsCompleted);
     }
 
     [Theory]

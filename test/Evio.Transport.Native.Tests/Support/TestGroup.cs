@@ -10,7 +10,7 @@ internal sealed class TestGroup : IAsyncDisposable
 
     private readonly ConcurrentQueue<Exception> _unhandled = new();
 
-    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName, PollerKind poller = PollerKind.Auto, LoopScheduling? scheduling = null) =>
+    internal TestGroup(int loops = 1, LoadBalance loadBalance = LoadBalance.Random, string threadName = ThreadName, PollerKind poller = PollerKind.Auto, LoopScheduling? scheduling = null, Action<EventLoop, Exception>? onLoopFailed = null) =>
         Group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = loops,
@@ -18,6 +18,7 @@ internal sealed class TestGroup : IAsyncDisposable
             ThreadName = threadName,
             Poller = poller,
             Scheduling = scheduling ?? TestScheduling.Value,
+            OnLoopFailed = onLoopFailed,
             OnUnhandledException = (_, exception) => _unhandled.Enqueue(exception),
         });
 

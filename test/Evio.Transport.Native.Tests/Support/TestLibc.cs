@@ -18,6 +18,9 @@ internal static unsafe partial class TestLibc
     internal static partial int dup(int descriptor);
 
     [LibraryImport(Library)]
+    internal static partial int dup2(int descriptor, int target);
+
+    [LibraryImport(Library)]
     internal static partial int close(int descriptor);
 
     [LibraryImport(Library)]
