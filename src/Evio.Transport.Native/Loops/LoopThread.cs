@@ -52,8 +52,9 @@ internal sealed class LoopThread
     /// <summary>Takes note of the beginning (1) or the end (−1) of user code that keeps the loop. On this thread.</summary>
     internal void NoteKept(int change)
     {
-        Volatile.Write(ref _keptCalls, _keptCalls + 1);
-        Volatile.Write(ref _keptDepth, _keptDepth + change);
+        // Plain: others only take samples of them, now and then.
+        _keptCalls++;
+        _keptDepth += change;
     }
 
     /// <summary>The same for the calling thread, if it is one.</summary>
@@ -123,7 +124,7 @@ internal sealed class LoopThread
     private bool Park() => _threads.TryPark(this);
 
     /// <summary>
-    /// Does what waits for locks, whatever user code has done to this thread: a handler, or a watchdog that a handler has given it to, may have called <see cref="Thread.Interrupt"/>,
+    /// Does what waits for locks, whatever user code has done to this thread: a handler, or a watchdog that a handler has given it to, may have called Thread.Interrupt,
     /// which ends the next wait with an exception. Nothing has been done then.
     /// </summary>
     internal static T Persist<T>(Func<T> action)

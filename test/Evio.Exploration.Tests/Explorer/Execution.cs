@@ -98,6 +98,9 @@ internal sealed class Execution(ISchedule schedule)
     /// <summary>A step of the scenario's own.</summary>
     internal static void Step(string what) => Current.Point(what);
 
+    /// <summary>Whether the system starts no thread at the moment.</summary>
+    internal bool RefusesThreads { get; set; }
+
     /// <summary>How often somebody took a step of this name so far.</summary>
     internal int CountOf(string what) => _trace.Count(step => step.What == what);
 

@@ -149,6 +149,12 @@ internal sealed class Thread(Action start)
 
     internal void Start()
     {
+        if (Execution.Current.RefusesThreads)
+        {
+            Execution.Current.Point("is refused a thread");
+            throw new OutOfMemoryException();
+        }
+
         _actor = Execution.Current.Spawn(Name, start, isThread: true);
         Execution.Current.Point("starts a thread");
     }

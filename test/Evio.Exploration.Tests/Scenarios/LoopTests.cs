@@ -173,6 +173,61 @@ public sealed class LoopTests
         atLeast,
         departures: 2);
 
+    /// <summary>A loop that could not be taken over keeps its thread, and is taken over when the system starts threads again.</summary>
+    [Fact]
+    public void The_system_starts_no_thread() => Exploring.Run(
+        static run =>
+        {
+            var told = 0;
+            var group = new EventLoopGroup(new EventLoopGroupOptions
+            {
+                LoopCount = 1,
+                Scheduling = LoopScheduling.Adaptive,
+                OnThreadStartFailed = reason =>
+                {
+                    Assert.IsType<OutOfMemoryException>(reason);
+                    told++;
+                },
+            });
+            var loop = group.Loops[0];
+            var calls = new Call[3];
+            for (var i = 0; i < calls.Length; i++)
+            {
+                calls[i] = new Call();
+            }
+
+            run.RefusesThreads = true;
+            run.Add("poster", () =>
+            {
+                // It holds the loop until that does something else.
+                var wentOn = false;
+                loop.TryPost(
+                    _ =>
+                    {
+                        Assert.True(loop.TryPost(_ => wentOn = true, null));
+                        Execution.WaitFor("the loop goes on without it", () => wentOn);
+                    },
+                    null);
+                Assert.All(calls[..2], call => Assert.True(loop.TryPost(call)));
+                Execution.WaitFor("the calls", () => calls[..2].All(static call => call.Runs > 0));
+            });
+            run.Add("system", () =>
+            {
+                Execution.WaitFor("a refusal", () => told > 0);
+                Execution.WaitForTime(TimeSpan.FromSeconds(1));
+                Assert.Equal(0, calls[0].Runs);
+                run.RefusesThreads = false;
+            });
+            run.Explore();
+            Assert.Equal(1, told);
+            Assert.True(loop.TryPost(calls[2]));
+            Execution.WaitFor("the last call", () => calls[2].Runs > 0);
+            Assert.All(calls, static call => Assert.Equal(1, call.Runs));
+            End(run, group);
+        },
+        atLeast: 100,
+        departures: 2);
+
     private static void Post(EventLoop loop, List<string> calls, params string[] names)
     {
         foreach (var name in names)
