@@ -5,6 +5,7 @@ using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
@@ -24,6 +25,7 @@ public sealed class EvioTransportFactory :
     private readonly EvioTransportOptions _options;
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
     private readonly IMeterFactory? _meterFactory;
+    private readonly IHostApplicationLifetime? _lifetime;
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private TransportLoops? _loops;
@@ -41,12 +43,14 @@ public sealed class EvioTransportFactory :
     /// <param name="meterFactory">
     /// Makes the meter <see cref="EventLoopGroup.MeterName"/> of the loops; without it they have one of their own. Hosts register one.
     /// </param>
+    /// <param name="lifetime">The host, which is stopped when the last of the loops has failed: nothing could connect any more. Hosts register one.</param>
     /// <exception cref="OptionsValidationException">An option has a value out of its range.</exception>
     public EvioTransportFactory(
         IOptions<EvioTransportOptions> options,
         ILoggerFactory? loggerFactory = null,
         IMemoryPoolFactory<byte>? memoryPoolFactory = null,
-        IMeterFactory? meterFactory = null)
+        IMeterFactory? meterFactory = null,
+        IHostApplicationLifetime? lifetime = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         _options = options.Value;
@@ -59,6 +63,7 @@ public sealed class EvioTransportFactory :
         _logger = (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger(Log.Category);
         _memoryPoolFactory = memoryPoolFactory;
         _meterFactory = meterFactory;
+        _lifetime = lifetime;
     }
 
     /// <summary>The event loops, with their numbers of connections; empty until the first end point is bound.</summary>
@@ -176,8 +181,20 @@ public sealed class EvioTransportFactory :
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return _loops ??= new TransportLoops(_options, _logger, _memoryPoolFactory, _meterFactory);
+            if (_loops is null)
+            {
+                _loops = new TransportLoops(_options, _logger, _memoryPoolFactory, _meterFactory);
+                _ = StopHostAfterAsync(_loops.Failure);
+            }
+
+            return _loops;
         }
+    }
+
+    private async Task StopHostAfterAsync(Task<Exception> failure)
+    {
+        Log.AllLoopsFailed(_logger, await failure.ConfigureAwait(false));
+        _lifetime?.StopApplication();
     }
 
     private OutboundConnections Outbound()

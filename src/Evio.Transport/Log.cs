@@ -122,4 +122,7 @@ internal static partial class Log
 
     [LoggerMessage(109, LogLevel.Error, "Event loop {Loop} has failed and ended. Its connections are closed; new ones go to the other loops, as long as there are any.", EventName = "LoopFailed")]
     internal static partial void LoopFailed(ILogger logger, int loop, Exception exception);
+
+    [LoggerMessage(110, LogLevel.Critical, "The last event loop has failed. Nothing can be accepted any more, and the application is stopped.", EventName = "AllLoopsFailed")]
+    internal static partial void AllLoopsFailed(ILogger logger, Exception exception);
 }

@@ -96,6 +96,31 @@ public sealed class ShutdownTests
         Assert.Equal(SocketError.ConnectionReset, await client.ReceiveErrorAsync().OrTimeout());
     }
 
+    /// <summary>A handler that holds its thread, and on an inline transport its loop, is not waited for when there is no time left.</summary>
+    [Theory, AllTransports]
+    public async Task A_stop_that_runs_out_of_time_does_not_wait_for_a_handler_that_blocks(TransportKind kind)
+    {
+        var entered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var release = new ManualResetEventSlim();
+        var left = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var host = await TransportHost.StartAsync(kind, context =>
+        {
+            entered.SetResult();
+            release.Wait(TestTimeouts.Default);
+            left.SetResult();
+            return Task.CompletedTask;
+        });
+        using var client = await host.ConnectAsync();
+        await client.SendAllAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n").OrTimeout();
+        await entered.Task.OrTimeout();
+
+        await host.StopAsync(new CancellationToken(canceled: true)).OrTimeout();
+
+        Assert.False(left.Task.IsCompleted);
+        release.Set();
+        await left.Task.OrTimeout();
+    }
+
     [Theory, AllTransports]
     public async Task A_stop_that_runs_out_of_time_aborts_a_client_that_never_reads(TransportKind kind)
     {
