@@ -18,7 +18,8 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
     public override EndPoint? LocalEndPoint => channel.LocalEndPoint;
 
     /// <summary>Made when it is asked for: most handlers only answer, and answers need no object.</summary>
-    public override EndPoint? RemoteEndPoint => _remoteEndPoint ??= channel.GetSender();
+    /// <remarks>On the loop alone: another thread might find one sender's address while the next one's datagram is delivered, and leave it behind for that.</remarks>
+    public override EndPoint? RemoteEndPoint => Loop.IsCurrent ? _remoteEndPoint ??= channel.GetSender() : null;
 
     public override IBufferWriter<byte> Output => _reply;
 

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;
@@ -105,13 +106,26 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
     private void Deliver(int length)
     {
-        Loop.Meter.Received(length);
-        _delivering = true;
-        var replyLength = _handler.OnDatagram(_buffer.AsSpan(0, length), _replyBuffer);
-        _delivering = false;
-        if (replyLength > 0)
+        // The buffers are this thread's until the end: nothing that the handler or a listener of metrics reaches may give the loop away.
+        using var hold = LoopHold.Begin();
+        try
         {
-            Reply(_replyBuffer.AsSpan(0, replyLength));
+            Loop.Meter.Received(length);
+            _delivering = true;
+            var replyLength = _handler.OnDatagram(_buffer.AsSpan(0, length), _replyBuffer);
+            if (replyLength > 0)
+            {
+                Reply(_replyBuffer.AsSpan(0, replyLength));
+            }
+        }
+        catch (Exception exception)
+        {
+            // Whatever it is, later datagrams are received.
+            Loop.Report(exception);
+        }
+        finally
+        {
+            _delivering = false;
         }
     }
 

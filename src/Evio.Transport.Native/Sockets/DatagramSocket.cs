@@ -77,9 +77,12 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
 
         Receives++;
+
+        // The batch is this thread's until its end: nothing that the handler or a listener of metrics reaches may give the loop away.
+        using var hold = LoopHold.Begin();
         try
         {
-            for (_current = 0; _current < batch.Count; _current++)
+            for (_current = 0; _current < batch.Count && _closing == 0; _current++)
             {
                 if (!batch.HasReplyRoom)
                 {
@@ -106,7 +109,9 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     private void SendReplies(DatagramBatch batch)
     {
         var next = 0;
-        while (next < batch.ReplyCount)
+
+        // The descriptor of a socket that was closed may be somebody else's.
+        while (next < batch.ReplyCount && _closing == 0)
         {
             var result = batch.Send(descriptor, next);
             if (result.IsSuccess)
@@ -151,7 +156,6 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
 
         loop.Forget(_token);
         _ = Libc.close(descriptor);
-        _batch?.Free();
         _closed.SetResult();
     }
 }
