@@ -38,6 +38,12 @@ internal sealed class DatagramReply(EventLoop loop) : IBufferWriter<byte>
             throw new ArgumentOutOfRangeException(nameof(count), count, "More than the memory that was given out.");
         }
 
+        if (!loop.IsCurrent)
+        {
+            // Otherwise the reply would get bytes of others' that were there before.
+            throw NotInCallback();
+        }
+
         if (Length + count > MaxLength)
         {
             throw TooLarge();
@@ -51,11 +57,13 @@ internal sealed class DatagramReply(EventLoop loop) : IBufferWriter<byte>
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
         if (_room.IsEmpty || !loop.IsCurrent)
         {
-            throw new InvalidOperationException("The reply to a datagram is written in the callback that gets it, on its loop.");
+            throw NotInCallback();
         }
 
         return sizeHint <= _room.Length - Length ? _room[Length..] : throw TooLarge();
     }
+
+    private static InvalidOperationException NotInCallback() => new("The reply to a datagram is written in the callback that gets it, on its loop.");
 
     private static InvalidOperationException TooLarge() =>
         new($"What a callback writes to a UDP peer is one datagram, which cannot have more than {MaxLength} bytes.");

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Evio.Transport.Native.Interop;
@@ -10,9 +9,9 @@ namespace Evio.Transport.Native.Sockets;
 /// that one sendmmsg(2) takes.
 /// </summary>
 /// <remarks>
-/// What is received into is native memory, 64 KiB for each datagram so that none is ever cut short, of which the kernel touches, and the
-/// process pays for, only the pages that datagrams have filled. The replies stand one after the other in an array, since memory of it is given
-/// to user code, and must stay memory for whoever keeps it by mistake.
+/// All of it is in arrays that are pinned for good. They live as long as the batch is reachable, so nothing that still uses the batch after the socket's
+/// close can use memory that was freed. A datagram gets 64 KiB of room, so that none is ever cut short. The arrays are not cleared: the process pays only for
+/// the pages that datagrams have filled. The memory of replies is given to user code, which may keep it by mistake.
 /// </remarks>
 internal sealed unsafe class DatagramBatch
 {
@@ -27,26 +26,30 @@ internal sealed unsafe class DatagramBatch
     /// <summary>Room for a batch of small replies, and for a few of the largest.</summary>
     private const int ReplyBufferSize = 4 * RoomSize;
 
+    private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(Capacity * RoomSize, pinned: true);
     private readonly byte[] _replyBuffer = GC.AllocateUninitializedArray<byte>(ReplyBufferSize, pinned: true);
-    private MessageSlot* _datagrams;
-    private MessageSlot* _replies;
-    private IoVector* _vectors;
-    private byte* _senders;
-    private byte* _buffers;
+    private readonly byte[] _senders = GC.AllocateArray<byte>(Capacity * SizeOfAddress, pinned: true);
+    private readonly MessageSlot[] _datagrams = GC.AllocateArray<MessageSlot>(Capacity, pinned: true);
+    private readonly MessageSlot[] _replies = GC.AllocateArray<MessageSlot>(Capacity, pinned: true);
+    private readonly byte[] _told;
+    private readonly byte[] _asked;
+    private readonly int _toldSize;
+    private readonly IoVector[] _vectors = GC.AllocateArray<IoVector>(2 * Capacity, pinned: true);
     private int _replyBytes;
 
-    internal DatagramBatch()
+    /// <param name="isTold">Whether the socket is told which address each datagram came to (<see cref="PacketInfo"/>).</param>
+    internal DatagramBatch(bool isTold = false)
     {
-        _datagrams = (MessageSlot*)NativeMemory.AllocZeroed(2 * Capacity, (nuint)sizeof(MessageSlot));
-        _replies = _datagrams + Capacity;
-        _vectors = (IoVector*)NativeMemory.AllocZeroed(2 * Capacity, (nuint)sizeof(IoVector));
-        _senders = (byte*)NativeMemory.AllocZeroed(Capacity, SizeOfAddress);
-        _buffers = (byte*)NativeMemory.Alloc(Capacity, RoomSize);
+        _toldSize = isTold ? PacketInfoFormat.MaxSize : 0;
+        _told = GC.AllocateArray<byte>(Capacity * _toldSize, pinned: true);
+        _asked = GC.AllocateArray<byte>(Capacity * _toldSize, pinned: true);
+        var vectors = PointerTo(_vectors);
         for (var i = 0; i < Capacity; i++)
         {
-            _vectors[i] = new IoVector { Base = _buffers + ((nint)i * RoomSize), Length = RoomSize };
-            _datagrams[i].Header = new MessageHeader { Name = _senders + (i * SizeOfAddress), Vectors = _vectors + i, VectorCount = 1 };
-            _replies[i].Header = new MessageHeader { Vectors = _vectors + Capacity + i, VectorCount = 1 };
+            _vectors[i] = new IoVector { Base = PointerTo(_buffer) + (i * RoomSize), Length = RoomSize };
+            _datagrams[i].Header = new MessageHeader { Name = PointerTo(_senders) + (i * SizeOfAddress), Vectors = vectors + i, VectorCount = 1 };
+            _datagrams[i].Header.Control = isTold ? PointerTo(_told) + (i * _toldSize) : null;
+            _replies[i].Header = new MessageHeader { Vectors = vectors + Capacity + i, VectorCount = 1 };
         }
     }
 
@@ -62,19 +65,21 @@ internal sealed unsafe class DatagramBatch
     /// <summary>Where the next reply is to be written.</summary>
     internal Memory<byte> ReplyRoom => _replyBuffer.AsMemory(_replyBytes, RoomSize);
 
-    /// <summary>Receives as many datagrams as wait, up to <see cref="Capacity"/>, and forgets those of before.</summary>
+    /// <summary>Receives as many datagrams as wait, up to <see cref="Capacity"/>, and forgets those of before, and replies to them.</summary>
     /// <returns>Their number, or why there are none.</returns>
     internal IoResult Receive(int descriptor)
     {
-        Debug.Assert(ReplyCount == 0, "Replies need the addresses of the datagrams that they answer.");
+        // A reply of before would be sent to the sender of the datagram that takes the place of its own.
+        ClearReplies();
         for (var i = 0; i < Capacity; i++)
         {
-            // The kernel has overwritten it with the length of the address.
+            // The kernel has overwritten them with the lengths of what it wrote.
             _datagrams[i].Header.NameLength = SizeOfAddress;
+            _datagrams[i].Header.ControlLength = (nuint)_toldSize;
         }
 
-        // SOUND: all that the messages point to is native memory of this object, which only its loop uses and frees.
-        var count = SocketCalls.ReceiveMessages(descriptor, _datagrams, Capacity);
+        // SOUND: all that the messages point to is in this object's pinned arrays, and the vectors' lengths are those of their parts.
+        var count = SocketCalls.ReceiveMessages(descriptor, PointerTo(_datagrams), Capacity);
         var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
         Count = result.Count;
         return result;
@@ -83,33 +88,51 @@ internal sealed unsafe class DatagramBatch
     /// <summary>What a datagram carries; valid until the next <see cref="Receive"/>.</summary>
     internal ReadOnlySpan<byte> GetDatagram(int index)
     {
-        Debug.Assert((uint)index < (uint)Count);
-
-        // SOUND: the kernel wrote no more than the room's size, and says how much.
-        return new ReadOnlySpan<byte>(_vectors[index].Base, (int)_datagrams[index].Length);
+        ThrowUnlessReceived(index);
+        return _buffer.AsSpan(index * RoomSize, RoomSize)[..(int)_datagrams[index].Length];
     }
 
     /// <summary>Who sent a datagram, as a <c>sockaddr</c>; valid until the next <see cref="Receive"/>.</summary>
     internal ReadOnlySpan<byte> GetSender(int index)
     {
-        Debug.Assert((uint)index < (uint)Count);
+        ThrowUnlessReceived(index);
 
-        // SOUND: a longer address would have been cut to the room's size, but its length is reported in full (recvmsg(2)).
-        return new ReadOnlySpan<byte>(_datagrams[index].Header.Name, (int)Math.Min(_datagrams[index].Header.NameLength, SizeOfAddress));
+        // A longer address would have been cut to the room's size, but its length is reported in full (recvmsg(2)).
+        return _senders.AsSpan(index * SizeOfAddress, (int)Math.Min(_datagrams[index].Header.NameLength, SizeOfAddress));
+    }
+
+    /// <summary>Where a datagram came to, if the socket is told; valid until the next <see cref="Receive"/>.</summary>
+    internal PacketInfo GetPacketInfo(int index)
+    {
+        ThrowUnlessReceived(index);
+
+        // Where the length has only 32 bits, the flags stand behind it (MessageHeader).
+        var length = Math.Min((uint)_datagrams[index].Header.ControlLength, (uint)_toldSize);
+        return PacketInfoFormat.Current.Read(_told.AsSpan(index * _toldSize, (int)length));
     }
 
     /// <summary>Adds what was written to <see cref="ReplyRoom"/> as the reply to a datagram.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such datagram, or no room for the reply.</exception>
     internal void AddReply(int index, int length)
     {
-        Debug.Assert((uint)index < (uint)Count && ReplyCount < Capacity && (uint)length <= RoomSize && HasReplyRoom);
+        ThrowUnlessReceived(index);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)length, (uint)Math.Min(RoomSize, ReplyBufferSize - _replyBytes), nameof(length));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(ReplyCount, Capacity);
         ref var datagram = ref _datagrams[index].Header;
-        ref var reply = ref _replies[ReplyCount++].Header;
+        ref var reply = ref _replies[ReplyCount].Header;
         reply.Name = datagram.Name;
         reply.NameLength = datagram.NameLength;
+        if (_toldSize > 0)
+        {
+            // Who asked one address does not take an answer from another one.
+            var size = PacketInfoFormat.Current.Write(_asked.AsSpan(ReplyCount * _toldSize, _toldSize), GetPacketInfo(index));
+            reply.Control = size > 0 ? PointerTo(_asked) + (ReplyCount * _toldSize) : null;
+            reply.ControlLength = (nuint)size;
+        }
 
-        // SOUND: the array is pinned for good, and HasReplyRoom was asked before the reply was written.
-        reply.Vectors->Base = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(_replyBuffer)) + _replyBytes;
-        reply.Vectors->Length = (nuint)length;
+        // SOUND: the array is pinned for good, and has that many bytes behind those of the replies before.
+        _vectors[Capacity + ReplyCount] = new IoVector { Base = PointerTo(_replyBuffer) + _replyBytes, Length = (nuint)length };
+        ReplyCount++;
         _replyBytes += length;
     }
 
@@ -117,15 +140,37 @@ internal sealed unsafe class DatagramBatch
     /// <returns>How many it took, or why it did not take the first.</returns>
     internal IoResult Send(int descriptor, int start)
     {
-        Debug.Assert(start < ReplyCount);
+        ThrowUnlessReply(start);
 
-        // SOUND: as in Receive; the replies' array is pinned.
-        var count = SocketCalls.SendMessages(descriptor, _replies + start, ReplyCount - start);
-        return count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
+        // SOUND: as in Receive; there are that many replies from the first one on.
+        var count = SocketCalls.SendMessages(descriptor, PointerTo(_replies) + start, ReplyCount - start);
+        var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
+        GC.KeepAlive(this);
+        return result;
+    }
+
+    /// <summary>Leaves a reply's source to the system.</summary>
+    /// <returns>False when it was so before.</returns>
+    internal bool TryForgetSource(int index)
+    {
+        ThrowUnlessReply(index);
+        ref var reply = ref _replies[index].Header;
+        if (reply.ControlLength == 0)
+        {
+            return false;
+        }
+
+        reply.Control = null;
+        reply.ControlLength = 0;
+        return true;
     }
 
     /// <summary>The length of a reply that waits.</summary>
-    internal int GetReplyLength(int index) => (int)_replies[index].Header.Vectors->Length;
+    internal int GetReplyLength(int index)
+    {
+        ThrowUnlessReply(index);
+        return (int)_vectors[Capacity + index].Length;
+    }
 
     /// <summary>Forgets the replies.</summary>
     internal void ClearReplies()
@@ -134,16 +179,11 @@ internal sealed unsafe class DatagramBatch
         _replyBytes = 0;
     }
 
-    /// <summary>Frees the native memory. Nothing else may be called after it.</summary>
-    internal void Free()
-    {
-        NativeMemory.Free(_datagrams);
-        NativeMemory.Free(_vectors);
-        NativeMemory.Free(_senders);
-        NativeMemory.Free(_buffers);
-        _datagrams = _replies = null;
-        _vectors = null;
-        _senders = _buffers = null;
-        Count = 0;
-    }
+    private void ThrowUnlessReceived(int index) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)Count, nameof(index));
+
+    private void ThrowUnlessReply(int index) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)ReplyCount, nameof(index));
+
+    // SOUND: for arrays that are pinned for good, and used while this object is reachable.
+    private static T* PointerTo<T>(T[] pinned)
+        where T : unmanaged => (T*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 }

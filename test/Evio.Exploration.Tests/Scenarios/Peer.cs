@@ -18,10 +18,12 @@ internal sealed unsafe partial class Peer(int descriptor) : IDisposable
     /// <summary>Makes a pair of connected sockets.</summary>
     /// <param name="product">The product's end, which it is to close.</param>
     /// <param name="sendBuffer">The size of the product's send buffer; 0 for the default.</param>
-    internal static Peer Create(out int product, int sendBuffer = 0)
+    /// <param name="ofDatagrams">Whether each send is a datagram.</param>
+    internal static Peer Create(out int product, int sendBuffer = 0, bool ofDatagrams = false)
     {
         var pair = stackalloc int[2];
-        Assert.Equal(0, socketpair(Platform.AF_UNIX, Platform.SOCK_STREAM | Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC, 0, pair));
+        var type = ofDatagrams ? Platform.SOCK_DGRAM : Platform.SOCK_STREAM;
+        Assert.Equal(0, socketpair(Platform.AF_UNIX, type | Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC, 0, pair));
         product = pair[0];
         Execution.Current.Descriptors.Add(product);
         if (sendBuffer > 0)
