@@ -80,7 +80,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     void IStreamHandler.OnReady(ReadyEvents events)
     {
-        if ((events & ReadyEvents.Error) != 0 && Socket.TakeError() is var error and not SocketError.Success)
+        // EPIPE: a reset that follows the peer's FIN. What came before the FIN is still to be read, and the next send comes to the same error.
+        if ((events & ReadyEvents.Error) != 0 && Socket.TakeError() is var error and not (SocketError.Success or SocketError.Shutdown))
         {
             // A reset is final, however much is still unread or unsent. The reader is told of it before ConnectionClosed fires, or what Kestrel does then
             // (it ends the connection without a reason) would be taken for the reason.

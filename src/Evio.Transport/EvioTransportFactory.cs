@@ -128,7 +128,7 @@ public sealed class EvioTransportFactory :
     /// <param name="endpoint">
     /// An <see cref="IPEndPoint"/>, a <see cref="UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in turn.
     /// </param>
-    /// <param name="cancellationToken">Ends the attempt, as <see cref="EvioTransportOptions.ConnectTimeout"/> does.</param>
+    /// <param name="cancellationToken">Ends the attempt, whose every address has <see cref="EvioTransportOptions.ConnectTimeout"/>.</param>
     /// <returns>The connection, on the loop that <see cref="EvioTransportOptions.LoadBalance"/> chose. The caller disposes of it.</returns>
     /// <exception cref="SocketException">
     /// Nobody listens there, it cannot be reached, there is no such host, or it did not answer in time (<see cref="SocketError.TimedOut"/>).

@@ -58,10 +58,10 @@ public sealed class EvioTransportOptions
     /// </remarks>
     public long? MaxWriteBufferSize { get; set; } = 64 * 1024;
 
-    /// <summary>How long an outbound connection may take to be made.</summary>
+    /// <summary>How long an attempt to connect to one address may take.</summary>
     /// <remarks>
     /// From 1 ms on. Defaults to <see cref="Timeout.InfiniteTimeSpan"/>: the kernel gives up after about two minutes (tcp(7),
-    /// <c>tcp_syn_retries</c>). Of a host name it is the time for all its addresses together.
+    /// <c>tcp_syn_retries</c>). Of a host name each address has this time; the lookup has the resolver's own.
     /// </remarks>
     public TimeSpan ConnectTimeout { get; set; } = Timeout.InfiniteTimeSpan;
 

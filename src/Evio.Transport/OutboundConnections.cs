@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Sockets;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 
@@ -13,28 +12,9 @@ internal sealed class OutboundConnections(TransportLoops loops)
     internal async Task<ConnectionContext> ConnectAsync(EndPoint endPoint, CancellationToken cancellationToken)
     {
         var options = loops.Options;
-        using var cancellation = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        if (options.ConnectTimeout != Timeout.InfiniteTimeSpan)
-        {
-            cancellation.CancelAfter(options.ConnectTimeout);
-        }
-
         EvioConnection? connection = null;
-        try
-        {
-            await loops.Group.ConnectAsync(endPoint, Start, new StreamConnectOptions { NoDelay = options.NoDelay }, cancellation.Token).ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
-        {
-            // As the kernel says it when its own, much longer patience ends.
-            throw new SocketException(
-                (int)SocketError.TimedOut, $"No connection to {endPoint} could be made within {options.ConnectTimeout} ({nameof(options.ConnectTimeout)}).");
-        }
-        catch (OperationCanceledException)
-        {
-            throw new OperationCanceledException(cancellationToken);
-        }
-
+        var connectOptions = new StreamConnectOptions { NoDelay = options.NoDelay, ConnectTimeout = options.ConnectTimeout };
+        await loops.Group.ConnectAsync(endPoint, Start, connectOptions, cancellationToken).ConfigureAwait(false);
         return connection!;
 
         void Start(StreamSocket socket)

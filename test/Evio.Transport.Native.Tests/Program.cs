@@ -33,6 +33,18 @@ internal static class Program
             return 0;
         }
 
+        if (args is [BindProbe.Argument, var bound])
+        {
+            await BindProbe.RunAsync(bound);
+            return 0;
+        }
+
+        if (args is [ManagedShortage.Argument])
+        {
+            await ManagedShortage.RunAsync();
+            return 0;
+        }
+
         return args.Any(static arg => arg is "--server" or "--internal-msbuild-node")
             ? await TestPlatformTestFramework.RunAsync(args, SelfRegisteredExtensions.AddSelfRegisteredExtensions)
             : await ConsoleRunner.Run(args);

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,8 +32,8 @@
 enum { RULES = 4, ERRORS = 32, LOG = 1 << 16, DESCRIPTORS = 1 << 16, SHORT = -1, ANY = -1 };
 
 enum call {
-    ACCEPT, ACCEPT4, BIND, CLOSE, CONNECT, EPOLL_CREATE1, EPOLL_CTL, EPOLL_WAIT, EVENTFD, FCHMOD, FCHMODAT, FCNTL, GETSOCKNAME, GETSOCKOPT, LISTEN, READ,
-    RECV, RECVMMSG, RECVMSG, SCHED_SETAFFINITY, SEND, SENDMMSG, SENDMSG, SETSOCKOPT, SHUTDOWN, SOCKET, STATX, WRITE, CALLS
+    ACCEPT, ACCEPT4, BIND, CLOSE, CONNECT, EPOLL_CREATE1, EPOLL_CTL, EPOLL_WAIT, EVENTFD, FCHMOD, FCHMODAT, FCNTL, FLOCK, GETSOCKNAME, GETSOCKOPT, LISTEN, OPEN,
+    READ, RECV, RECVMMSG, RECVMSG, SCHED_SETAFFINITY, SEND, SENDMMSG, SENDMSG, SETSOCKOPT, SHUTDOWN, SOCKET, STATX, WRITE, CALLS
 };
 
 // Fails calls number skip + 1 to skip + count of those that it is about.
@@ -313,6 +314,12 @@ static int f_fcntl(int fd, int command, long argument)
     return error ? fail(error) : (int)made(fcntl(fd, command, argument));
 }
 
+static int f_flock(int fd, int operation)
+{
+    int error = fault(FLOCK, fd, operation);
+    return error ? fail(error) : (int)made(flock(fd, operation));
+}
+
 static int f_getsockname(int fd, struct sockaddr *address, socklen_t *length)
 {
     int error = fault(GETSOCKNAME, fd, ANY);
@@ -329,6 +336,12 @@ static int f_listen(int fd, int backlog)
 {
     int error = fault(LISTEN, fd, ANY);
     return error ? fail(error) : (int)made(listen(fd, backlog));
+}
+
+static int f_open(const char *path, int flags)
+{
+    int error = fault(OPEN, -1, flags);
+    return error ? fail(error) : opened(open(path, flags), 0);
 }
 
 static ssize_t f_read(int fd, void *buffer, size_t count)
@@ -467,9 +480,11 @@ static const struct {
     [FCHMOD] = { "fchmod", f_fchmod },
     [FCHMODAT] = { "fchmodat", f_fchmodat },
     [FCNTL] = { "fcntl", f_fcntl },
+    [FLOCK] = { "flock", f_flock },
     [GETSOCKNAME] = { "getsockname", f_getsockname },
     [GETSOCKOPT] = { "getsockopt", f_getsockopt },
     [LISTEN] = { "listen", f_listen },
+    [OPEN] = { "open", f_open },
     [READ] = { "read", f_read },
     [RECV] = { "recv", f_recv },
     [RECVMMSG] = { "recvmmsg", f_recvmmsg },

@@ -10,6 +10,9 @@ namespace Evio.Transport.Native.Callbacks;
 /// </summary>
 internal sealed class EvioAddress
 {
+    /// <summary>RFC 1035, 3.1, as the BCL counts it.</summary>
+    private const int MaxHostLength = 255;
+
     private EvioAddress(string text) => Text = text;
 
     /// <summary>The address as it was given, for messages.</summary>
@@ -40,7 +43,13 @@ internal sealed class EvioAddress
     /// <inheritdoc cref="Parse(string)"/>
     /// <param name="text">The address.</param>
     /// <param name="lookUp">As <see cref="Dns.GetHostAddresses(string, AddressFamily)"/>.</param>
-    internal static EvioAddress Parse(string text, Func<string, AddressFamily, IPAddress[]> lookUp)
+    internal static EvioAddress Parse(string text, Func<string, AddressFamily, IPAddress[]> lookUp) => ParseCore(text, lookUp);
+
+    /// <summary>Reads an address to connect to, whose host name is left to be looked up: a <see cref="DnsEndPoint"/>, of the scheme's family.</summary>
+    /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
+    internal static EvioAddress ParseForDial(string text) => ParseCore(text, lookUp: null);
+
+    private static EvioAddress ParseCore(string text, Func<string, AddressFamily, IPAddress[]>? lookUp)
     {
         ArgumentNullException.ThrowIfNull(text);
         var schemeEnd = text.IndexOf("://", StringComparison.Ordinal);
@@ -123,7 +132,7 @@ internal sealed class EvioAddress
         return reusePort;
     }
 
-    private static IPEndPoint ParseIP(string text, string kind, string where, Func<string, AddressFamily, IPAddress[]> lookUp)
+    private static EndPoint ParseIP(string text, string kind, string where, Func<string, AddressFamily, IPAddress[]>? lookUp)
     {
         var family = kind[^1] switch
         {
@@ -149,10 +158,17 @@ internal sealed class EvioAddress
             Refuse(text, $"'{where[(colon + 1)..]}' is no port from 0 to 65535");
         }
 
-        return new IPEndPoint(ParseHost(text, where[..colon], family, lookUp), port);
+        var host = where[..colon];
+        return ParseHost(text, host, family) switch
+        {
+            { } address => new IPEndPoint(address, port),
+            null when lookUp is null => new DnsEndPoint(host, port, family),
+            null => new IPEndPoint(LookUpOne(text, host, family, lookUp), port),
+        };
     }
 
-    private static IPAddress ParseHost(string text, string host, AddressFamily family, Func<string, AddressFamily, IPAddress[]> lookUp)
+    /// <returns>The address; <see langword="null"/> for a name.</returns>
+    private static IPAddress? ParseHost(string text, string host, AddressFamily family)
     {
         if (host.Length == 0)
         {
@@ -189,6 +205,16 @@ internal sealed class EvioAddress
             Refuse(text, $"'{host}' is neither an IP address nor a host name");
         }
 
+        if (host.Length > MaxHostLength)
+        {
+            Refuse(text, $"'{host}' is too long for a host name");
+        }
+
+        return null;
+    }
+
+    private static IPAddress LookUpOne(string text, string host, AddressFamily family, Func<string, AddressFamily, IPAddress[]> lookUp)
+    {
         var addresses = LookUp(text, host, family, lookUp);
 
         // As Go does: of a name with addresses of both families, the IPv4 one.

@@ -126,7 +126,10 @@ public sealed class EvioServer : IAsyncDisposable
     }
 
     /// <summary>Connects to another server. The connection has the same callbacks, on one of the same loops, as those that are accepted.</summary>
-    /// <param name="address">Where: <c>tcp tcp4 tcp6 unix</c>, with or without <c>-net</c>; an empty host stands for this machine.</param>
+    /// <param name="address">
+    /// Where: <c>tcp tcp4 tcp6 unix</c>, with or without <c>-net</c>; an empty host stands for this machine. Of a host name's addresses, those of the scheme's family, each is
+    /// tried in the order of the resolver's answer until one connects.
+    /// </param>
     /// <param name="context">What <see cref="Connection.Context"/> is before <see cref="Events.Opened"/>.</param>
     /// <param name="loop">The loop that will own the connection, one of <see cref="Loops"/>; <see langword="null"/> lets <see cref="Events.LoadBalance"/> choose.</param>
     /// <param name="cancellationToken">Ends the attempt, which is otherwise limited only by the system.</param>
@@ -138,8 +141,7 @@ public sealed class EvioServer : IAsyncDisposable
     public async Task<Connection> DialAsync(
         string address, object? context = null, EventLoop? loop = null, CancellationToken cancellationToken = default)
     {
-        // A host name is looked up on the way, which a loop must not wait for.
-        var parsed = await Task.Run(() => EvioAddress.Parse(address), cancellationToken).ConfigureAwait(false);
+        var parsed = EvioAddress.ParseForDial(address);
         if (parsed.IsDatagram || parsed.ReusePort)
         {
             throw new ArgumentException(
@@ -156,7 +158,7 @@ public sealed class EvioServer : IAsyncDisposable
         try
         {
             await (IsManaged(parsed)
-                ? ManagedConnector.ConnectAsync(_group.AssignOutbound(loop), parsed.DialEndPoint, Open, cancellation.Token)
+                ? ManagedConnector.ConnectAsync(_group, loop, parsed.DialEndPoint, Open, cancellation.Token)
                 : _group.ConnectAsync(parsed.DialEndPoint, Open, new StreamConnectOptions { Loop = loop }, cancellation.Token)).ConfigureAwait(false);
         }
         catch (OperationCanceledException)

@@ -159,6 +159,11 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
     private OutputBlock BlockWithRoom(int sizeHint)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
+        if (connection.IsOver)
+        {
+            throw StreamConnection.IsOverException();
+        }
+
         if (!connection.MayBeWritten)
         {
             throw new InvalidOperationException(

@@ -23,7 +23,10 @@ internal sealed partial class StreamConnection
     /// <summary>Whether a callback has lost the loop and not come back. On the loop.</summary>
     private bool IsLate => _callbacks > 0 && Volatile.Read(ref _callbackThread) != Environment.CurrentManagedThreadId;
 
-    /// <summary>Whether the caller may write output.</summary>
+    /// <summary>Whether nothing more can be sent: output that was obtained before is refused, too.</summary>
+    internal bool IsOver => _state is State.Closed or State.Detached;
+
+    /// <summary>Whether the caller may write output, unless the connection is over.</summary>
     internal bool MayBeWritten => IsInCallback || (!Loop.IsAdaptive && Loop.IsCurrent);
 
     /// <summary>Has something done on the loop when the late callback has returned.</summary>

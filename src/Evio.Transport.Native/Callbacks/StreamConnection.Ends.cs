@@ -127,5 +127,7 @@ internal sealed partial class StreamConnection
         }
     }
 
+    internal static InvalidOperationException IsOverException() => new("The connection is closed or detached, and can no longer be written to.");
+
     private static IOException ClosedException(Exception? reason = null) => new("The connection is closed.", reason);
 }

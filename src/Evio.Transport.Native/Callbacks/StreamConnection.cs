@@ -80,9 +80,9 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         {
             if (!IsInCallback)
             {
-                if (_state is State.Closed or State.Detached)
+                if (IsOver)
                 {
-                    throw new InvalidOperationException("The connection is closed or detached, and can no longer be written to.");
+                    throw IsOverException();
                 }
 
                 // Another connection's callback, or a posted call: no turn of this connection follows that would send it.

@@ -34,6 +34,7 @@ internal static class Darwin
 
     // sys/fcntl.h
     internal const int O_NONBLOCK = 0x4;
+    internal const int O_CLOEXEC = 0x100_0000;
     internal const int AT_FDCWD = -2;
     internal const int AT_SYMLINK_NOFOLLOW = 0x20;
 
@@ -61,6 +62,7 @@ internal static class FreeBsd
     internal const int SOCK_CLOEXEC = 0x1000_0000;
     internal const int SOCK_NONBLOCK = 0x2000_0000;
     internal const int MSG_NOSIGNAL = 0x20000;
+    internal const int O_CLOEXEC = 0x10_0000;
     internal const int TCP_KEEPIDLE = 256;
     internal const int TCP_KEEPINTVL = 512;
     internal const int TCP_KEEPCNT = 1024;

@@ -21,6 +21,7 @@ internal static class Errno
     internal const int EINVAL = 22;
     internal const int ENFILE = 23;
     internal const int EMFILE = 24;
+    internal const int EROFS = 30;
     internal const int EPIPE = 32;
     internal const int EPROTO = 71;
     internal const int ENOTSOCK = 88;
@@ -91,7 +92,7 @@ internal static class Errno
         EINTR => SocketError.Interrupted,
         EBADF => SocketError.OperationAborted,
         EAGAIN => SocketError.WouldBlock,
-        EPERM or EACCES => SocketError.AccessDenied,
+        EPERM or EACCES or EROFS => SocketError.AccessDenied,
         EFAULT => SocketError.Fault,
         EINVAL => SocketError.InvalidArgument,
         ENFILE or EMFILE => SocketError.TooManyOpenSockets,

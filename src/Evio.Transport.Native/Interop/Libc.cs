@@ -91,6 +91,13 @@ internal static unsafe partial class Libc
     [LibraryImport(Library)]
     internal static partial int shutdown(int fd, int how);
 
+    /// <summary>Without a mode, which follows the flags where a file may be made.</summary>
+    [LibraryImport(Library)]
+    internal static partial int open(byte* path, int flags);
+
+    [LibraryImport(Library)]
+    internal static partial int flock(int fd, int operation);
+
     [LibraryImport(Library)]
     internal static partial int statx(int directory, byte* path, int flags, uint mask, byte* result);
 

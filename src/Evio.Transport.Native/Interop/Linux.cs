@@ -40,6 +40,9 @@ internal static class Linux
     // fcntl(2)
     internal const int O_NONBLOCK = 0x800;
 
+    // open(2)
+    internal const int O_CLOEXEC = 0x80000;
+
     // clock_gettime(2)
     internal const int CLOCK_THREAD_CPUTIME_ID = 3;
 
@@ -52,8 +55,11 @@ internal static class Linux
     internal const int AT_SYMLINK_NOFOLLOW = 0x100;
     internal const uint STATX_TYPE = 1;
     internal const uint STATX_MODE = 2;
+    internal const uint STATX_INO = 0x100;
     internal const int SizeOfStatx = 256;
     internal const int OffsetOfStatxMode = 28;
+    internal const int OffsetOfStatxInode = 32;
+    internal const int OffsetOfStatxDevice = 136;
     internal const int S_IFMT = 0xF000;
     internal const int S_IFSOCK = 0xC000;
 }

@@ -84,6 +84,12 @@ internal static class Platform
     internal const int FD_CLOEXEC = 1;
     internal static readonly int O_NONBLOCK = Choose(Linux.O_NONBLOCK, Darwin.O_NONBLOCK);
 
+    // open(2), flock(2)
+    internal const int O_RDONLY = 0;
+    internal const int LOCK_EX = 2;
+    internal const int LOCK_NB = 4;
+    internal static readonly int O_CLOEXEC = Choose(Linux.O_CLOEXEC, Darwin.O_CLOEXEC, FreeBsd.O_CLOEXEC);
+
     // fchmodat(2)
     internal const int PermissionBits = 0xFFF;
     internal static readonly int AT_FDCWD = Choose(Linux.AT_FDCWD, Darwin.AT_FDCWD, FreeBsd.AT_FDCWD);

@@ -66,10 +66,10 @@ internal static unsafe class SocketCalls
     }
 
     /// <summary>
-    /// Whether a stream that has come to its end was reset: then its connection is in the state "closed", and after a FIN it is not (tcp(7),
-    /// TCP_INFO). Elsewhere than on Linux nobody can tell: a reset whose error a send has collected looks like an end.
+    /// Whether a connection is in the state "closed" (tcp(7), TCP_INFO): after a reset, and after both sides' FIN if this side's came first or both crossed.
+    /// False for Unix-domain sockets, and elsewhere than on Linux.
     /// </summary>
-    internal static bool WasReset(int descriptor)
+    internal static bool IsClosed(int descriptor)
     {
         byte state = 0;
         uint length = 1;
@@ -179,6 +179,49 @@ internal static unsafe class SocketCalls
                 : 0;
         }
     }
+
+    /// <summary>
+    /// What tells a file from another one that takes its place: device and inode (inode(7)). Elsewhere than on Linux the time at which it was last written, which
+    /// for a socket is when it was made.
+    /// </summary>
+    /// <returns><see langword="null"/> if there is no such file, or if that is not known.</returns>
+    internal static (ulong Device, ulong Inode)? IdentityOf(string file)
+    {
+        if (!Platform.IsLinux)
+        {
+            return Path.Exists(file) ? (0, (ulong)File.GetLastWriteTimeUtc(file).Ticks) : null;
+        }
+
+        var result = stackalloc byte[Linux.SizeOfStatx];
+
+        // SOUND: the path is fixed for the duration of the call, and the result has the size of the structure, whose fields are aligned.
+        fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
+        {
+            return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_INO, result) == 0
+                ? (*(ulong*)(result + Linux.OffsetOfStatxDevice), *(ulong*)(result + Linux.OffsetOfStatxInode))
+                : null;
+        }
+    }
+
+    /// <summary>Opens a directory, to be locked (open(2)).</summary>
+    /// <returns>The descriptor, or below zero; the latter always where these calls do not exist.</returns>
+    internal static int OpenDirectory(string directory)
+    {
+        if (!Platform.HasSharedPorts)
+        {
+            return -1;
+        }
+
+        // SOUND: the path is fixed for the duration of the call. It does not wait, not even for the other end of a FIFO.
+        fixed (byte* path = Encoding.UTF8.GetBytes(directory + '\0'))
+        {
+            return Libc.open(path, Platform.O_RDONLY | Platform.O_CLOEXEC | Platform.O_NONBLOCK);
+        }
+    }
+
+    /// <summary>Takes the lock of an open file, which close(2) gives back, if nobody else has it (flock(2)).</summary>
+    /// <returns>0, or the error: EAGAIN if somebody has it.</returns>
+    internal static int TryLock(int descriptor) => Libc.flock(descriptor, Platform.LOCK_EX | Platform.LOCK_NB) < 0 ? Errno.Last : 0;
 
     /// <summary>
     /// Limits the mode of the file that bind(2) will make, where a socket has one (fchmod(2)). Elsewhere the file has a wider one for the moment until

@@ -139,6 +139,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <summary>Calls what the group's user wants to be told.</summary>
     internal Notifications Notifications { get; }
 
+    /// <summary>How hosts' names are looked up.</summary>
+    internal Resolver Resolve { get; set; } = Dns.GetHostAddressesAsync;
+
     /// <summary>Listens for stream connections on all loops.</summary>
     /// <param name="endPoint">
     /// An <see cref="IPEndPoint"/> (port 0 for any free port; <see cref="IPAddress.IPv6Any"/> takes IPv4 as well) or a
@@ -197,10 +200,13 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// Gets the connection, on the loop that owns it, and has to start or to close it. What it throws closes the connection, and fails the task.
     /// </param>
     /// <param name="options">How to connect; <see langword="null"/> for the defaults.</param>
-    /// <param name="cancellationToken">Ends the attempt, which is otherwise limited only by the kernel (about two minutes for TCP; tcp(7), <c>tcp_syn_retries</c>).</param>
+    /// <param name="cancellationToken">
+    /// Ends the attempt, which is otherwise limited by <see cref="StreamConnectOptions.ConnectTimeout"/> for each address and by the kernel (about two minutes for TCP;
+    /// tcp(7), <c>tcp_syn_retries</c>).
+    /// </param>
     /// <returns>A task that completes when <paramref name="onConnected"/> has returned.</returns>
     /// <exception cref="System.Net.Sockets.SocketException">There is no such host, nobody listens there, or it cannot be reached.</exception>
-    /// <exception cref="ArgumentException">The end point is of another kind, or the loop is another group's.</exception>
+    /// <exception cref="ArgumentException">The end point is of another kind, the loop is another group's, or an option has a value out of its range.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
     /// <exception cref="ObjectDisposedException">The group is disposed.</exception>
     public Task ConnectAsync(
@@ -214,6 +220,12 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             throw new ArgumentException($"{nameof(options.Loop)} is not one of this group.", nameof(options));
         }
 
+        if (options.ConnectTimeout <= TimeSpan.Zero && options.ConnectTimeout != Timeout.InfiniteTimeSpan)
+        {
+            throw new ArgumentException(
+                $"{nameof(options.ConnectTimeout)} is {options.ConnectTimeout}; it must be positive, or {nameof(Timeout.InfiniteTimeSpan)}.", nameof(options));
+        }
+
         ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
         if (cancellationToken.IsCancellationRequested)
         {
@@ -222,9 +234,10 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
 
         return endPoint switch
         {
-            DnsEndPoint name => NameResolution.ConnectAsync(name, address => ConnectAsync(address, onConnected, options, cancellationToken), cancellationToken),
+            DnsEndPoint name =>
+                NameResolution.ConnectAsync(name, Resolve, address => ConnectAsync(address, onConnected, options, cancellationToken), cancellationToken),
             IPEndPoint or System.Net.Sockets.UnixDomainSocketEndPoint =>
-                StreamConnector.ConnectAsync(AssignOutbound(options.Loop), endPoint, options.NoDelay, onConnected, cancellationToken),
+                StreamConnector.ConnectAsync(AssignOutbound(options.Loop), endPoint, options, onConnected, cancellationToken),
             _ => throw new ArgumentException($"{endPoint} is a {endPoint.GetType().Name}, which cannot be connected to.", nameof(endPoint)),
         };
     }

@@ -2,8 +2,11 @@ using System.Runtime.CompilerServices;
 
 namespace Evio.Transport.Native.Managed;
 
-/// <summary>Awaited, it continues a method on a loop, in the loop's next pass; never, when the loop has ended.</summary>
-internal readonly struct LoopTurn(EventLoop loop) : ICriticalNotifyCompletion
+/// <summary>
+/// Awaited, it continues a method on a loop, in the loop's next pass or after a delay; never, when the loop has ended. The loop's timers need no thread of
+/// the runtime's, which cannot be started without descriptors.
+/// </summary>
+internal readonly struct LoopTurn(EventLoop loop, TimeSpan delay = default) : ICriticalNotifyCompletion
 {
     public bool IsCompleted => false;
 
@@ -15,5 +18,15 @@ internal readonly struct LoopTurn(EventLoop loop) : ICriticalNotifyCompletion
 
     public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
-    public void UnsafeOnCompleted(Action continuation) => loop.TryPostInternal(static continuation => ((Action)continuation!)(), continuation);
+    public void UnsafeOnCompleted(Action continuation)
+    {
+        if (delay > TimeSpan.Zero)
+        {
+            _ = loop.ScheduleInternal(delay, static continuation => ((Action)continuation!)(), continuation);
+        }
+        else
+        {
+            _ = loop.TryPostInternal(static continuation => ((Action)continuation!)(), continuation);
+        }
+    }
 }

@@ -1,16 +1,25 @@
 using System.Net;
 using System.Net.Sockets;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;
 
 /// <summary>Connects with the BCL's <see cref="Socket"/>.</summary>
 internal static class ManagedConnector
 {
-    /// <param name="loop">The future owner, which has counted the connection.</param>
-    /// <param name="endPoint">An IP or Unix-domain end point.</param>
+    /// <param name="group">The loops.</param>
+    /// <param name="loop">The future owner; <see langword="null"/> lets the group choose.</param>
+    /// <param name="endPoint">An IP or Unix-domain end point, or a name's, whose addresses are tried in turn.</param>
     /// <param name="onConnected">Called on the loop, before the task completes.</param>
     /// <param name="cancellationToken">Ends the attempt.</param>
-    internal static async Task ConnectAsync(
+    internal static Task ConnectAsync(
+        EventLoopGroup group, EventLoop? loop, EndPoint endPoint, Action<ManagedStreamSocket> onConnected, CancellationToken cancellationToken) =>
+        endPoint is DnsEndPoint name
+            ? NameResolution.ConnectAsync(
+                name, group.Resolve, address => ConnectAsync(group, loop, address, onConnected, cancellationToken), cancellationToken)
+            : ConnectAsync(group.AssignOutbound(loop), endPoint, onConnected, cancellationToken);
+
+    private static async Task ConnectAsync(
         EventLoop loop, EndPoint endPoint, Action<ManagedStreamSocket> onConnected, CancellationToken cancellationToken)
     {
         ManagedStreamSocket channel;

@@ -89,6 +89,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
     /// <summary>Receives and delivers until the socket is closed. All but the receives themselves happens on the loop.</summary>
     private async Task ReceiveAsync()
     {
+        var failures = 0;
         for (var receives = 1; !_closed; receives++)
         {
             var length = -1;
@@ -105,6 +106,8 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
                 {
                     length = await _socket.ReceiveFromAsync(_buffer, SocketFlags.None, _sender).ConfigureAwait(false);
                 }
+
+                failures = 0;
             }
             catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
             {
@@ -112,7 +115,13 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
                 // still to come.
             }
 
-            if (length < 0 || !Loop.IsCurrent || receives % MaxReceivesPerTurn == 0)
+            if (length < 0 && ++failures == DatagramSocket.MaxFailures)
+            {
+                // As there: what fails so often fails for ever, or for long.
+                failures = 0;
+                await new LoopTurn(Loop, DatagramSocket.Pause);
+            }
+            else if (length < 0 || !Loop.IsCurrent || receives % MaxReceivesPerTurn == 0)
             {
                 await new LoopTurn(Loop);
             }

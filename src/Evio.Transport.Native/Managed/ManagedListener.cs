@@ -10,20 +10,24 @@ namespace Evio.Transport.Native.Managed;
 [SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
 internal sealed class ManagedListener : IServerListener
 {
+    /// <summary>How many accepts may fail one after the other, each with an error of its connection's, before the listener backs off.</summary>
+    private const int MaxFailures = 64;
+
     private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
 
     private readonly EvioServer _server;
     private readonly int _addressIndex;
     private readonly Socket _socket;
-    private readonly string? _socketFile;
+    private readonly SocketFile? _socketFile;
     private readonly CancellationTokenSource _closing = new();
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private State _state;
+    private int _failures;
 
     // The listening itself, and the connections that are on their way to their loop. At 0 nothing more will be opened.
     private int _active = 1;
 
-    private ManagedListener(EvioServer server, int addressIndex, Socket socket, EndPoint endPoint, string? socketFile)
+    private ManagedListener(EvioServer server, int addressIndex, Socket socket, EndPoint endPoint, SocketFile? socketFile)
     {
         _server = server;
         _addressIndex = addressIndex;
@@ -43,22 +47,42 @@ internal sealed class ManagedListener : IServerListener
 
     internal static Task<IServerListener> BindAsync(EvioServer server, EvioAddress address, int index)
     {
-        var unix = address.EndPoint as UnixDomainSocketEndPoint;
-        var file = unix is null ? null : SocketFiles.PathOf(unix);
-        if (file is not null)
+        if (address.EndPoint is not UnixDomainSocketEndPoint unix)
         {
-            SocketFiles.RemoveStale(file);
+            var socket = ManagedSockets.Bind(address, SocketType.Stream, address.EndPoint);
+            return Task.FromResult<IServerListener>(Listen(server, address, index, socket, null));
         }
 
-        var socket = ManagedSockets.Bind(address, SocketType.Stream, unix is null ? address.EndPoint : new SocketFileEndPoint(unix));
+        return Task.FromResult<IServerListener>(BindUnix(server, address, index, unix));
+    }
+
+    private static ManagedListener BindUnix(EvioServer server, EvioAddress address, int index, UnixDomainSocketEndPoint unix)
+    {
+        var endPoint = new SocketFileEndPoint(unix);
+        Socket? socket = null;
+        var file = SocketFiles.PathOf(unix) is { } path ? SocketFiles.Make(path, Bind) : null;
+        if (file is null)
+        {
+            Bind();
+        }
+
+        endPoint.IsBound = true;
+        return Listen(server, address, index, socket!, file);
+
+        void Bind() => socket = ManagedSockets.Bind(address, SocketType.Stream, endPoint);
+    }
+
+    private static ManagedListener Listen(EvioServer server, EvioAddress address, int index, Socket socket, SocketFile? file)
+    {
         try
         {
             socket.Listen(new StreamListenerOptions().Backlog);
-            return Task.FromResult<IServerListener>(new ManagedListener(server, index, socket, unix ?? socket.LocalEndPoint!, file));
+            return new ManagedListener(server, index, socket, address.EndPoint is UnixDomainSocketEndPoint unix ? unix : socket.LocalEndPoint!, file);
         }
         catch (SocketException exception)
         {
             // Linux tells of some busy ports only now (listen(2)).
+            SocketFiles.Remove(file);
             socket.Dispose();
             throw SocketDescriptors.BindException(exception.SocketErrorCode, address.EndPoint);
         }
@@ -115,21 +139,33 @@ internal sealed class ManagedListener : IServerListener
         try
         {
             HandOver(await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false));
+            _failures = 0;
         }
         catch (OperationCanceledException)
         {
             // Closing.
         }
-        catch (SocketException exception) when (IsOfOneConnection(exception.SocketErrorCode))
+        catch (SocketException exception) when (IsOfOneConnection(exception.SocketErrorCode) && ++_failures < MaxFailures)
         {
             // That one is lost, the next may be fine.
         }
         catch (SocketException)
         {
             // Out of descriptors or memory, most likely: the connections wait in the backlog meanwhile.
+            _failures = 0;
             _server.Loops[0].Meter.AcceptFailed();
-            await Task.Delay(BackOff, _closing.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await BackOffAsync().ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Waits for a moment, or until the listener closes: on a loop's timer, since without descriptors the runtime cannot start the thread of its own.</summary>
+    private async Task BackOffAsync()
+    {
+        var over = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var registration = _closing.Token.UnsafeRegister(static over => ((TaskCompletionSource)over!).TrySetResult(), over);
+        var timer = _server.Loops[0].ScheduleInternal(BackOff, static over => ((TaskCompletionSource)over!).TrySetResult(), over);
+        await over.Task.ConfigureAwait(false);
+        timer.Cancel();
     }
 
     /// <summary>The backlog's connections are established from their clients' point of view; closing would reset them.</summary>
@@ -151,7 +187,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void End()
     {
-        // While the socket still listens, so that it cannot be a successor's file.
+        // While the socket still listens, so that nobody takes the file for a stale one.
         SocketFiles.Remove(_socketFile);
         _socket.Dispose();
         Release();
@@ -230,9 +266,15 @@ internal sealed class ManagedListener : IServerListener
     /// </summary>
     private sealed class SocketFileEndPoint(UnixDomainSocketEndPoint endPoint) : EndPoint
     {
+        /// <summary>
+        /// Whether the socket is bound. From then on the BCL takes this address for a measure of its peers' (<see cref="Socket.AcceptAsync()"/>), which may be
+        /// longer, and fails on one that is.
+        /// </summary>
+        internal bool IsBound { get; set; }
+
         public override AddressFamily AddressFamily => endPoint.AddressFamily;
 
-        public override SocketAddress Serialize() => endPoint.Serialize();
+        public override SocketAddress Serialize() => IsBound ? new SocketAddress(AddressFamily.Unix) : endPoint.Serialize();
 
         public override EndPoint Create(SocketAddress socketAddress) => endPoint.Create(socketAddress);
 

@@ -41,7 +41,10 @@ internal static class ManagedSockets
         catch (SocketException exception)
         {
             socket.Dispose();
-            throw SocketDescriptors.BindException(exception.SocketErrorCode, endPoint);
+            throw exception.SocketErrorCode == SocketError.SocketError && address.EndPoint is UnixDomainSocketEndPoint unix
+                && SocketFiles.PathOf(unix) is { } file && SocketFiles.IsOnReadOnlyFileSystem(file)
+                ? SocketDescriptors.ReadOnlyException(endPoint)
+                : SocketDescriptors.BindException(exception.SocketErrorCode, endPoint);
         }
         catch
         {

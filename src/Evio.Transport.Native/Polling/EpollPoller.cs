@@ -142,7 +142,8 @@ internal sealed unsafe class EpollPoller : Poller
                 ulong counter;
                 _ = Libc.read(_wakeUp, &counter, sizeof(ulong));
             }
-            else if (errno != Errno.EINTR && ++failures == MaxFailures)
+
+            if (errno != Errno.EINTR && ++failures == MaxFailures)
             {
                 throw Errno.ToException(errno, $"A loop's wake-up failed (errno {errno}).");
             }

@@ -12,12 +12,20 @@ namespace Evio.Transport.Native.Sockets;
 /// </summary>
 internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint localEndPoint) : IPollTarget, IDatagramChannel
 {
+    /// <summary>How many receives may fail one after the other before the socket is left alone for <see cref="Pause"/>.</summary>
+    internal const int MaxFailures = 64;
+
+    /// <summary>How long a socket is left alone whose every receive fails, since it is reported at once again.</summary>
+    internal static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
+
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private IDatagramHandler? _handler;
     private DatagramBatch? _batch;
     private ulong _token;
     private int _current = -1;
     private int _closing;
+    private int _failures;
+    private LoopTimer? _pause;
     private long _bytesSent;
 
     public EventLoop Loop => loop;
@@ -75,9 +83,15 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         {
             // A datagram with a wrong checksum is reported and then not there (select(2)); an error that waited on the socket is collected by
             // the receive and concerns no datagram that is still to come; and after a signal the loop asks again.
+            if (++_failures == MaxFailures)
+            {
+                BackOff();
+            }
+
             return;
         }
 
+        _failures = 0;
         Receives++;
 
         // The batch is this thread's until its end: nothing that the handler or a listener of metrics reaches may give the loop away.
@@ -104,6 +118,23 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         {
             _current = -1;
             SendReplies(batch);
+        }
+    }
+
+    /// <summary>Stops to watch the socket for a while: what fails so often fails for ever, or for long.</summary>
+    private void BackOff()
+    {
+        _failures = 0;
+        loop.Unwatch(descriptor);
+        _pause = loop.ScheduleInternal(Pause, static socket => ((DatagramSocket)socket!).EndBackOff(), this);
+    }
+
+    private void EndBackOff()
+    {
+        // ENOMEM, ENOSPC (epoll_ctl(2)) pass.
+        if (_closing == 0 && loop.WatchListener(_token, descriptor) != 0)
+        {
+            _pause = loop.ScheduleInternal(Pause, static socket => ((DatagramSocket)socket!).EndBackOff(), this);
         }
     }
 
@@ -160,6 +191,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
             return;
         }
 
+        _pause?.Cancel();
         loop.Forget(_token);
         _ = Libc.close(descriptor);
         _closed.SetResult();

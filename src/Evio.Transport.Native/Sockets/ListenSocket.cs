@@ -9,6 +9,9 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     /// <summary>How many connections are accepted before the loop's other descriptors get their turn.</summary>
     private const int MaxAcceptsPerEvent = 64;
 
+    /// <summary>How many accepts may fail one after the other, each with an error of its connection's, before the listener backs off.</summary>
+    private const int MaxFailures = MaxAcceptsPerEvent;
+
     /// <summary>How many are accepted when the listener closes: no backlog is longer.</summary>
     private const int MaxAcceptsAtClose = StreamListenerOptions.MaxBacklog + 1;
 
@@ -81,7 +84,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         {
             if (!_closing)
             {
-                // While the descriptor still listens, so that it is not a successor's file.
+                // While the descriptor still listens, so that nobody takes the file for a stale one.
                 _closing = true;
                 listener.RemoveSocketFile();
             }
@@ -144,12 +147,14 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     {
         // The address is written to the stack, and only the bytes of an IP address are kept.
         var address = stackalloc byte[Platform.SizeOfSockAddrStorage];
+        var failures = 0;
         for (var i = 0; i < limit; i++)
         {
             uint length = Platform.SizeOfSockAddrStorage;
             var accepted = SocketCalls.Accept(descriptor, address, &length);
             if (accepted >= 0)
             {
+                failures = 0;
                 loop.Meter.Accepted();
                 listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Platform.SizeOfSockAddrStorage)));
                 if (!loop.IsCurrent)
@@ -173,6 +178,10 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
                 case Errno.EBADF or Errno.EINVAL or Errno.ENOTSOCK or Errno.EOPNOTSUPP:
                     // The descriptor is not, or no longer, a listening socket: an inherited one was closed or shut down by its owner. Every
                     // further attempt would end like this one, so they are made at the back-off's pace.
+                    BackOffFrom(errno, limit);
+                    return;
+                case var _ when ++failures == MaxFailures:
+                    // So many in a row are no connections' errors: a rule that forbids accept4 fails it for ever (seccomp(2), EPERM).
                     BackOffFrom(errno, limit);
                     return;
                 default:

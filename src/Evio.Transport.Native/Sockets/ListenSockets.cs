@@ -9,7 +9,7 @@ namespace Evio.Transport.Native.Sockets;
 /// </summary>
 internal sealed unsafe class ListenSockets
 {
-    private ListenSockets(int[] descriptors, EndPoint endPoint, bool ownsDescriptors, string? socketFile)
+    private ListenSockets(int[] descriptors, EndPoint endPoint, bool ownsDescriptors, SocketFile? socketFile)
     {
         Descriptors = descriptors;
         EndPoint = endPoint;
@@ -25,7 +25,7 @@ internal sealed unsafe class ListenSockets
     internal bool OwnsDescriptors { get; }
 
     /// <summary>The file that a Unix-domain address made, which is removed when the listener ends.</summary>
-    internal string? SocketFile { get; }
+    internal SocketFile? SocketFile { get; }
 
     internal static ListenSockets Bind(EndPoint endPoint, StreamListenerOptions options, int loopCount) => endPoint switch
     {
@@ -60,28 +60,30 @@ internal sealed unsafe class ListenSockets
 
     private static ListenSockets BindUnix(UnixDomainSocketEndPoint endPoint, StreamListenerOptions options)
     {
-        var file = SocketFiles.PathOf(endPoint);
-        var mode = file is null ? null : options.UnixSocketMode;
+        var path = SocketFiles.PathOf(endPoint);
+        var mode = path is null ? null : options.UnixSocketMode;
         var descriptor = SocketDescriptors.Create(Platform.AF_UNIX, Platform.SOCK_STREAM, endPoint);
-        var bound = false;
+        SocketFile? file = null;
         try
         {
-            if (file is not null)
-            {
-                SocketFiles.RemoveStale(file);
-            }
-
             if (mode is { } limit)
             {
                 SocketFiles.LimitMode(descriptor, limit);
             }
 
-            SocketDescriptors.Bind(descriptor, endPoint);
-            bound = true;
+            if (path is null)
+            {
+                SocketDescriptors.Bind(descriptor, endPoint);
+            }
+            else
+            {
+                file = SocketFiles.Make(path, () => SocketDescriptors.Bind(descriptor, endPoint));
+            }
+
             if (mode is { } exact)
             {
                 // Before it listens: until then nobody can connect, whatever the mode.
-                SocketFiles.SetMode(file!, exact);
+                SocketFiles.SetMode(path!, exact);
             }
 
             Listen(descriptor, options, endPoint);
@@ -89,11 +91,7 @@ internal sealed unsafe class ListenSockets
         }
         catch
         {
-            if (bound)
-            {
-                SocketFiles.Remove(file);
-            }
-
+            SocketFiles.Remove(file);
             SocketDescriptors.Close([descriptor]);
             throw;
         }

@@ -4,16 +4,18 @@ using System.Runtime.ExceptionServices;
 
 namespace Evio.Transport.Native.Sockets;
 
+/// <summary>Looks up the addresses of a host, as <see cref="Dns.GetHostAddressesAsync(string, AddressFamily, CancellationToken)"/> does.</summary>
+internal delegate Task<IPAddress[]> Resolver(string host, AddressFamily family, CancellationToken cancellationToken);
+
 /// <summary>Connects to hosts by their names.</summary>
 internal static class NameResolution
 {
     /// <summary>Tries the addresses of a name, in the order of the resolver's answer (RFC 6724), until one connects.</summary>
     /// <exception cref="SocketException">There is no such name, or no address could be connected to: the last one's reason.</exception>
-    internal static async Task ConnectAsync(DnsEndPoint endPoint, Func<IPEndPoint, Task> connect, CancellationToken cancellationToken)
+    internal static async Task ConnectAsync(DnsEndPoint endPoint, Resolver resolve, Func<IPEndPoint, Task> connect, CancellationToken cancellationToken)
     {
-        var addresses = await Dns.GetHostAddressesAsync(endPoint.Host, endPoint.AddressFamily, cancellationToken).ConfigureAwait(false);
         SocketException? failure = null;
-        foreach (var address in addresses)
+        foreach (var address in await LookUpAsync(endPoint, resolve, cancellationToken).ConfigureAwait(false))
         {
             try
             {
@@ -26,6 +28,21 @@ internal static class NameResolution
             }
         }
 
-        ExceptionDispatchInfo.Throw(failure ?? new SocketException((int)SocketError.HostNotFound));
+        ExceptionDispatchInfo.Throw(failure ?? Unknown(endPoint, SocketError.NoData));
     }
+
+    private static async Task<IPAddress[]> LookUpAsync(DnsEndPoint endPoint, Resolver resolve, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await resolve(endPoint.Host, endPoint.AddressFamily, cancellationToken).ConfigureAwait(false);
+        }
+        catch (SocketException exception)
+        {
+            throw Unknown(endPoint, exception.SocketErrorCode);
+        }
+    }
+
+    private static SocketException Unknown(DnsEndPoint endPoint, SocketError error) =>
+        new((int)error, $"No connection to {endPoint.Host}:{endPoint.Port} could be made: '{endPoint.Host}' could not be looked up ({error}).");
 }

@@ -102,7 +102,8 @@ internal static unsafe class SocketDescriptors
         {
             if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
             {
-                throw BindException(Errno.ToSocketError(Errno.Last), endPoint);
+                var errno = Errno.Last;
+                throw errno == Errno.EROFS ? ReadOnlyException(endPoint) : BindException(Errno.ToSocketError(errno), endPoint);
             }
         }
     }
@@ -132,6 +133,9 @@ internal static unsafe class SocketDescriptors
         SocketError.AccessDenied => $"Address {endPoint} may not be bound: permission denied.",
         _ => $"Address {endPoint} could not be bound ({error}).",
     });
+
+    internal static SocketException ReadOnlyException(EndPoint endPoint) =>
+        Errno.ToException(Errno.EROFS, $"Address {endPoint} could not be bound: its file system is read-only.");
 
     internal static void SetOption(int descriptor, int level, int option, int value)
     {

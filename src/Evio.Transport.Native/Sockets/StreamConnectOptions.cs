@@ -6,6 +6,12 @@ public sealed class StreamConnectOptions
     /// <summary>Whether TCP sends small segments at once (<c>TCP_NODELAY</c>, tcp(7)). Defaults to <see langword="true"/>.</summary>
     public bool NoDelay { get; set; } = true;
 
+    /// <summary>
+    /// How long an attempt to connect to one address may take, after which it fails with <see cref="System.Net.Sockets.SocketError.TimedOut"/>, and the next address
+    /// of a name is tried. Defaults to <see cref="Timeout.InfiniteTimeSpan"/>: as long as the kernel does.
+    /// </summary>
+    public TimeSpan ConnectTimeout { get; set; } = Timeout.InfiniteTimeSpan;
+
     /// <summary>The loop that will own the connection, one of the group's. <see langword="null"/>, the default, lets the group choose.</summary>
     /// <remarks>
     /// A proxy that gives both sides of a conversation to one loop passes bytes from one to the other without a hand-over between threads.

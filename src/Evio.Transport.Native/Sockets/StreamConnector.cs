@@ -14,6 +14,7 @@ internal sealed class StreamConnector : IPollTarget
     private readonly EventLoop _loop;
     private readonly EndPoint _endPoint;
     private readonly bool _noDelay;
+    private readonly TimeSpan _timeout;
     private readonly Action<StreamSocket> _onConnected;
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _descriptor = -1;
@@ -21,24 +22,26 @@ internal sealed class StreamConnector : IPollTarget
     private bool _watched;
     private bool _ended;
     private LoopTimer? _retry;
+    private LoopTimer? _limit;
 
-    private StreamConnector(EventLoop loop, EndPoint endPoint, bool noDelay, Action<StreamSocket> onConnected)
+    private StreamConnector(EventLoop loop, EndPoint endPoint, StreamConnectOptions options, Action<StreamSocket> onConnected)
     {
         _loop = loop;
         _endPoint = endPoint;
-        _noDelay = noDelay;
+        _noDelay = options.NoDelay;
+        _timeout = options.ConnectTimeout;
         _onConnected = onConnected;
     }
 
     /// <param name="loop">The future owner, which has counted the connection.</param>
     /// <param name="endPoint">An IP or Unix-domain end point.</param>
-    /// <param name="noDelay">See <see cref="StreamConnectOptions.NoDelay"/>.</param>
+    /// <param name="options">See there; the loop is chosen.</param>
     /// <param name="onConnected">Called on the loop, before the task completes.</param>
     /// <param name="cancellationToken">Ends the attempt.</param>
     internal static async Task ConnectAsync(
-        EventLoop loop, EndPoint endPoint, bool noDelay, Action<StreamSocket> onConnected, CancellationToken cancellationToken)
+        EventLoop loop, EndPoint endPoint, StreamConnectOptions options, Action<StreamSocket> onConnected, CancellationToken cancellationToken)
     {
-        var connector = new StreamConnector(loop, endPoint, noDelay, onConnected);
+        var connector = new StreamConnector(loop, endPoint, options, onConnected);
         if (!loop.TryPostInternal(static connector => ((StreamConnector)connector!).Begin(), connector))
         {
             loop.ConnectionRemoved();
@@ -75,6 +78,11 @@ internal sealed class StreamConnector : IPollTarget
             }
 
             _token = _loop.Register(this);
+            if (_timeout != Timeout.InfiniteTimeSpan)
+            {
+                _limit = _loop.ScheduleInternal(_timeout, static connector => ((StreamConnector)connector!).GiveUp(), this);
+            }
+
             Attempt();
         }
         catch (Exception exception)
@@ -109,6 +117,9 @@ internal sealed class StreamConnector : IPollTarget
                 break;
         }
     }
+
+    private void GiveUp() => Fail(Errno.ToException(
+        Errno.ETIMEDOUT, $"No connection to {_endPoint} could be made within {_timeout} ({nameof(StreamConnectOptions.ConnectTimeout)})."));
 
     void IPollTarget.OnReady(ReadyEvents events)
     {
@@ -181,6 +192,7 @@ internal sealed class StreamConnector : IPollTarget
     {
         _ended = true;
         _retry?.Cancel();
+        _limit?.Cancel();
         if (_watched)
         {
             _loop.Unwatch(_descriptor);

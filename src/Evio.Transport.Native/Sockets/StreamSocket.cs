@@ -41,6 +41,10 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private int _leases = 1;
     private int _retired;
 
+    // The error that a call has taken, if it ended the connection; whether this side's output was ended by this object.
+    private int _lostTo;
+    private bool _outputShut;
+
     /// <param name="loop">The owner, which has counted the connection.</param>
     /// <param name="descriptor">The connection; this object closes it.</param>
     /// <param name="listenerEndPoint">What the listener is bound to.</param>
@@ -156,7 +160,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var errno = Errno.Last;
                     if (errno != Errno.EINTR)
                     {
-                        return IoResult.FromError(errno);
+                        return Failed(errno);
                     }
                 }
             }
@@ -192,7 +196,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var errno = Errno.Last;
                     if (errno != Errno.EINTR)
                     {
-                        return IoResult.FromError(errno);
+                        return Failed(errno);
                     }
                 }
             }
@@ -253,7 +257,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
                     var errno = Errno.Last;
                     if (errno != Errno.EINTR)
                     {
-                        return IoResult.FromError(errno);
+                        return Failed(errno);
                     }
                 }
             }
@@ -278,8 +282,39 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         return count > 0 ? IoResult.FromCount(count) : EndOfInput();
     }
 
-    /// <summary>A receive came to nothing: the peer's FIN, or a reset whose error a send has collected before.</summary>
-    private IoResult EndOfInput() => SocketCalls.WasReset(_descriptor) ? IoResult.FromError(Errno.ECONNRESET) : IoResult.FromCount(0);
+    private IoResult Failed(int errno)
+    {
+        NoteError(errno);
+        return IoResult.FromError(errno);
+    }
+
+    /// <summary>
+    /// Remembers an error that ended the connection. The kernel reports it once, to the call that comes first, and answers every later receive like an end
+    /// of the input.
+    /// </summary>
+    private void NoteError(int errno)
+    {
+        // EPIPE is not among them: a send gets it after this side's own end of output, and when a reset follows the peer's FIN.
+        if (errno is Errno.ECONNRESET or Errno.ETIMEDOUT or Errno.EHOSTUNREACH or Errno.ENETUNREACH)
+        {
+            Volatile.Write(ref _lostTo, errno);
+        }
+    }
+
+    /// <summary>A receive came to nothing: the peer's FIN, or an error that ended the connection and that another call has taken.</summary>
+    private IoResult EndOfInput()
+    {
+        // The leases before the error: a call that has ended has noted what it took. One that is still in the kernel, or just back, may not have. Only then
+        // the connection's state is asked, which is "closed" after a reset, but also after a graceful end of both sides.
+        var isAlone = (Volatile.Read(ref _leases) & ~Detached) <= 2;
+        var errno = Volatile.Read(ref _lostTo);
+        if (errno != 0)
+        {
+            return IoResult.FromError(errno);
+        }
+
+        return isAlone || Volatile.Read(ref _outputShut) || !SocketCalls.IsClosed(_descriptor) ? IoResult.FromCount(0) : IoResult.FromError(Errno.ECONNRESET);
+    }
 
     /// <summary>
     /// Takes the error that <see cref="ReadyEvents.Error"/> announced: a reset, for example. Otherwise the next receive or send would come to it, a receive
@@ -294,6 +329,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         var errno = SocketDescriptors.TakeError(_descriptor);
+        NoteError(errno);
         EndLease();
         return Errno.ToSocketError(errno);
     }
@@ -303,6 +339,8 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     {
         if (TryLease())
         {
+            Volatile.Write(ref _outputShut, true);
+
             // It fails only when the connection is gone already, and then there is nobody to tell.
             _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
             EndLease();

@@ -201,10 +201,10 @@ internal static unsafe class SocketCalls
         return Libc.Opened(Calls.Accept(descriptor, address, length));
     }
 
-    internal static bool WasReset(int descriptor)
+    internal static bool IsClosed(int descriptor)
     {
         Libc.Step("getsockopt", descriptor);
-        return Calls.WasReset(descriptor);
+        return Calls.IsClosed(descriptor);
     }
 
     internal static void Reset(int descriptor)
@@ -230,6 +230,20 @@ internal static unsafe class SocketCalls
     internal static bool CanProbe(string file) => Calls.CanProbe(file);
 
     internal static int ModeOf(string file) => Calls.ModeOf(file);
+
+    internal static (ulong Device, ulong Inode)? IdentityOf(string file) => Calls.IdentityOf(file);
+
+    internal static int OpenDirectory(string directory)
+    {
+        Libc.Step("open");
+        return Libc.Opened(Calls.OpenDirectory(directory));
+    }
+
+    internal static int TryLock(int descriptor)
+    {
+        Libc.Step("flock", descriptor);
+        return Calls.TryLock(descriptor);
+    }
 
     internal static bool LimitMode(int descriptor, UnixFileMode mode) => Calls.LimitMode(descriptor, mode);
 

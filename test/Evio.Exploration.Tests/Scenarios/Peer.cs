@@ -34,6 +34,28 @@ internal sealed unsafe partial class Peer(int descriptor) : IDisposable
         return new Peer(pair[1]);
     }
 
+    /// <summary>Makes a pair that is connected over TCP, where a reset is no matter of unread bytes.</summary>
+    internal static Peer CreateTcp(out int product)
+    {
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0));
+        listener.Listen();
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        client.Connect(listener.LocalEndPoint!);
+        using var accepted = listener.Accept();
+        product = Take(accepted);
+        Execution.Current.Descriptors.Add(product);
+        return new Peer(Take(client));
+
+        static int Take(Socket socket)
+        {
+            var descriptor = (int)socket.Handle;
+            socket.SafeHandle.SetHandleAsInvalid();
+            Assert.True(Evio.Transport.Native.Interop.SocketCalls.SetNonBlocking(descriptor, true));
+            return descriptor;
+        }
+    }
+
     /// <summary>Connects to a listener, unless nobody listens there (any more).</summary>
     internal static Peer? TryConnect(UnixDomainSocketEndPoint endPoint)
     {
@@ -69,6 +91,20 @@ internal sealed unsafe partial class Peer(int descriptor) : IDisposable
         Execution.Step("sends its end");
         _ = Kernel.shutdown(descriptor, Platform.SHUT_WR);
     }
+
+    /// <summary>Resets a TCP connection, and waits until the product's end has got it.</summary>
+    internal void Reset(int product)
+    {
+        Execution.Step("resets");
+        var linger = stackalloc int[2] { 1, 0 };
+        Assert.Equal(0, Kernel.setsockopt(descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, 2 * sizeof(int)));
+        Dispose();
+        Arrive(product);
+    }
+
+    /// <summary>Waits until the end of a TCP peer's output, or its reset, has arrived.</summary>
+    internal static void Arrive(int product) =>
+        Assert.True(System.Threading.SpinWait.SpinUntil(() => Evio.Transport.Native.Libc.IsReadable(product), TimeSpan.FromSeconds(10)));
 
     /// <summary>Closes it. If it has not received all, that is a reset.</summary>
     internal void Close()

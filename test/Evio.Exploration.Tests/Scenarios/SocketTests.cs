@@ -96,6 +96,40 @@ public sealed class SocketTests
         atLeast: 1400,
         departures: 3);
 
+    [Fact]
+    public void A_reset_is_told_from_an_end_whoever_takes_its_error() => Exploring.Run(
+        static run =>
+        {
+            var world = new World(run, start: true, tcp: true);
+            world.Reset();
+            IoResult received = default;
+            run.Add("sender", () => World.AssertDoneOrClosed(world.Socket.Send("x"u8)));
+            run.Add("receiver", () => received = world.Socket.Receive(new byte[1]));
+            run.Explore();
+            Assert.Equal(SocketError.ConnectionReset, received.Error);
+            world.Socket.Close();
+            world.End(handled: 1);
+        },
+        atLeast: 20,
+        departures: 3);
+
+    [Fact]
+    public void An_end_is_told_from_a_reset_while_the_own_output_ends() => Exploring.Run(
+        static run =>
+        {
+            var world = new World(run, start: true, tcp: true);
+            world.EndInput();
+            IoResult received = default;
+            run.Add("shutter", world.Socket.ShutdownSend);
+            run.Add("receiver", () => received = world.Socket.Receive(new byte[1]));
+            run.Explore();
+            Assert.Equal((SocketError.Success, 0), (received.Error, received.Count));
+            world.Socket.Close();
+            world.End(handled: 1);
+        },
+        atLeast: 20,
+        departures: 3);
+
     private sealed class World : IStreamHandler
     {
         private readonly Execution _run;
@@ -103,12 +137,12 @@ public sealed class SocketTests
         private readonly int _descriptor;
         private int _closed;
 
-        internal World(Execution run, bool start)
+        internal World(Execution run, bool start, bool tcp = false)
         {
             _run = run;
             Group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, OnUnhandledException = (_, exception) => run.Fail(exception.ToString()) });
             var loop = Group.Loops[0];
-            _peer = Peer.Create(out _descriptor);
+            _peer = tcp ? Peer.CreateTcp(out _descriptor) : Peer.Create(out _descriptor);
             loop.ConnectionAdded();
             Socket = new StreamSocket(loop, _descriptor, localEndPoint: null, new UnixDomainSocketEndPoint("\0"));
             if (start)
@@ -134,6 +168,14 @@ public sealed class SocketTests
         internal static void AssertDoneOrClosed(IoResult result) => Assert.True(
             result.IsSuccess || result.WouldBlock || result.Error is SocketError.OperationAborted or SocketError.Shutdown or SocketError.ConnectionReset,
             $"{result.Error}");
+
+        internal void Reset() => _peer.Reset(_descriptor);
+
+        internal void EndInput()
+        {
+            _peer.Shutdown();
+            Peer.Arrive(_descriptor);
+        }
 
         internal void End(int handled)
         {

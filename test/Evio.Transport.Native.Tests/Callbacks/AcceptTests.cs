@@ -255,6 +255,21 @@ public sealed class AcceptTests
         Assert.Equal(Waiting + 1, closed.Value);
     }
 
+    [Fact]
+    public async Task ManagedServerWithoutFreeDescriptors_ServesOnAndRecovers()
+    {
+        using var child = System.Diagnostics.Process.Start(
+            new System.Diagnostics.ProcessStartInfo("dotnet", ["exec", typeof(AcceptTests).Assembly.Location, ManagedShortage.Argument])
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+            })!;
+        var output = await child.StandardOutput.ReadToEndAsync(CancellationToken.None).Within();
+        await child.WaitForExitAsync(CancellationToken.None).Within();
+
+        Assert.Equal((0, ManagedShortage.Served), (child.ExitCode, output.Trim()));
+    }
+
     [Theory]
     [MemberData(nameof(UnixSchemes))]
     public async Task SocketFile_IsRemovedAtTheEnd(string scheme)

@@ -164,6 +164,75 @@ public sealed class DialTests
     }
 
     [Theory]
+    [InlineData("tcp", AddressFamily.Unspecified)]
+    [InlineData("tcp4", AddressFamily.InterNetwork)]
+    [InlineData("tcp6", AddressFamily.InterNetworkV6)]
+    [InlineData("tcp-net", AddressFamily.Unspecified)]
+    [InlineData("tcp4-net", AddressFamily.InterNetwork)]
+    [InlineData("tcp6-net", AddressFamily.InterNetworkV6)]
+    public async Task AddressesOfAName_AreTriedInTheResolversOrder(string scheme, AddressFamily family)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6 || family != AddressFamily.InterNetworkV6, "There is no IPv6.");
+        await using var peer = new Site("tcp");
+        await peer.StartAsync(Echo());
+        await using var six = Socket.OSSupportsIPv6 ? await EvioServer.StartAsync(Echo(), "tcp6://[::1]:0").Within() : null;
+        var target = (IPEndPoint)(family == AddressFamily.InterNetworkV6 ? six! : peer.Server!).Addresses[0];
+        var asked = new List<(string, AddressFamily)>();
+        await using var server = await EvioServer.StartAsync(new Events()).Within();
+
+        // Where nobody listens, and where the family is another one than the answer's first.
+        IPAddress[] answer = family == AddressFamily.InterNetworkV6
+            ? [IPAddress.Parse("::ffff:127.0.0.9"), IPAddress.IPv6Loopback]
+            : [IPAddress.Parse("127.0.0.9"), IPAddress.Parse("127.0.0.8"), IPAddress.Loopback];
+        server.Group.Resolve = (host, family, _) =>
+        {
+            asked.Add((host, family));
+            return Task.FromResult(answer);
+        };
+
+        var connection = await server.DialAsync($"{scheme}://many.test:{target.Port}").Within();
+
+        Assert.Equal(target, connection.RemoteEndPoint);
+        Assert.Equal([("many.test", family)], asked);
+    }
+
+    [Theory]
+    [MemberData(nameof(TcpSchemes))]
+    public async Task FirstAddressOfAName_IsNotAlwaysTheIPv4One(string scheme)
+    {
+        Assert.SkipUnless(Socket.OSSupportsIPv6, "There is no IPv6.");
+        await using var peer = await EvioServer.StartAsync(Echo(), "tcp6://[::1]:0").Within();
+        await using var server = await EvioServer.StartAsync(new Events()).Within();
+        server.Group.Resolve = static (_, _, _) => Task.FromResult<IPAddress[]>([IPAddress.IPv6Loopback, IPAddress.Loopback]);
+
+        var connection = await server.DialAsync($"{scheme}://both.test:{((IPEndPoint)peer.Addresses[0]).Port}").Within();
+
+        Assert.Equal(peer.Addresses[0], connection.RemoteEndPoint);
+    }
+
+    [Theory]
+    [MemberData(nameof(TcpSchemes))]
+    public async Task NameWithoutAnAddressThatAnswers_FailsWithTheLastReason(string scheme)
+    {
+        using var bound = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        bound.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        await using var server = await EvioServer.StartAsync(new Events()).Within();
+        server.Group.Resolve = static (host, _, _) => host == "some.test"
+            ? Task.FromResult<IPAddress[]>([IPAddress.Parse("127.0.0.9"), IPAddress.Loopback])
+            : Task.FromException<IPAddress[]>(new SocketException((int)SocketError.HostNotFound));
+
+        var refused = await Assert.ThrowsAsync<SocketException>(
+            () => server.DialAsync($"{scheme}://some.test:{((IPEndPoint)bound.LocalEndPoint!).Port}")).Within();
+        Assert.Equal(SocketError.ConnectionRefused, refused.SocketErrorCode);
+        Assert.Contains(bound.LocalEndPoint!.ToString()!, refused.Message, StringComparison.Ordinal);
+
+        var unknown = await Assert.ThrowsAsync<SocketException>(() => server.DialAsync($"{scheme}://no.test:80")).Within();
+        Assert.Equal(SocketError.HostNotFound, unknown.SocketErrorCode);
+        Assert.Contains("no.test", unknown.Message, StringComparison.Ordinal);
+        Assert.Equal(0, server.Loops.Sum(static loop => loop.ConnectionCount));
+    }
+
+    [Theory]
     [MemberData(nameof(Schemes))]
     public async Task ExceptionOfOpened_ClosesTheConnection(string scheme)
     {

@@ -508,4 +508,60 @@ public sealed class LifeTests
 
         return cases;
     }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task OutputKeptBeyondTheEnd_IsRefused(string scheme)
+    {
+        foreach (var scheduling in (LoopScheduling[])[LoopScheduling.Inline, LoopScheduling.Adaptive])
+        {
+            foreach (var end in (EvioAction[])[EvioAction.Close, EvioAction.Detach])
+            {
+                await AssertOutputIsRefusedAsync(scheme, scheduling, end);
+            }
+        }
+    }
+
+    private static async Task AssertOutputIsRefusedAsync(string scheme, LoopScheduling scheduling, EvioAction end)
+    {
+        await using var site = new Site(scheme);
+        System.Buffers.IBufferWriter<byte>? kept = null;
+        using var refusals = new System.Collections.Concurrent.BlockingCollection<string>();
+        await site.StartAsync(
+            new Events
+            {
+                Data = (connection, _) =>
+                {
+                    kept = connection.Output;
+                    return end;
+                },
+                Closed = (connection, _) => Refuse(connection),
+                Detached = (connection, socket) =>
+                {
+                    socket.Dispose();
+                    return Refuse(connection);
+                },
+            },
+            scheduling);
+        var client = await site.ConnectAsync();
+
+        await client.WriteAsync("x");
+        await client.ExpectToEndAsync("");
+
+        // In the last callback, and on the loop afterwards.
+        for (var i = 0; i < 2; i++)
+        {
+            Assert.True(refusals.TryTake(out var refusal, Site.Limit));
+            Assert.Equal("The connection is closed or detached, and can no longer be written to.", refusal);
+        }
+
+        EvioAction Refuse(Connection connection)
+        {
+            Try();
+            Assert.True(connection.Loop.TryPost(_ => Try(), null));
+            return EvioAction.None;
+        }
+
+        void Try() => refusals.Add(Record.Exception(() => kept!.GetMemory(1)) is InvalidOperationException exception ? exception.Message : "taken");
+    }
 }

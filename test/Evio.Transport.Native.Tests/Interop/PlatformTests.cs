@@ -46,6 +46,7 @@ public sealed unsafe class PlatformTests
         Assert.Equal((0x200, 0x2, 0x1022), (Darwin.SO_REUSEPORT, Darwin.SO_ACCEPTCONN, Darwin.SO_NOSIGPIPE));
         Assert.Equal((0x10, 0x101, 0x102, 27, 4), (Darwin.TCP_KEEPALIVE, Darwin.TCP_KEEPINTVL, Darwin.TCP_KEEPCNT, Darwin.IPV6_V6ONLY, Darwin.O_NONBLOCK));
         Assert.Equal((-2, 0x20), (Darwin.AT_FDCWD, Darwin.AT_SYMLINK_NOFOLLOW));
+        Assert.Equal(0x100_0000, Darwin.O_CLOEXEC);
         Assert.Equal((-1, -2, -10), (Darwin.EVFILT_READ, Darwin.EVFILT_WRITE, Darwin.EVFILT_USER));
         Assert.Equal((0x1, 0x2, 0x20, 0x40), (Darwin.EV_ADD, Darwin.EV_DELETE, Darwin.EV_CLEAR, Darwin.EV_RECEIPT));
         Assert.Equal((0x2000, 0x4000, 0x8000, 0x01000000u), (Darwin.EV_OOBAND, Darwin.EV_ERROR, Darwin.EV_EOF, Darwin.NOTE_TRIGGER));
@@ -56,6 +57,7 @@ public sealed unsafe class PlatformTests
     {
         Assert.Equal((28, 0x10000000, 0x20000000, 0x20000), (FreeBsd.AF_INET6, FreeBsd.SOCK_CLOEXEC, FreeBsd.SOCK_NONBLOCK, FreeBsd.MSG_NOSIGNAL));
         Assert.Equal((-100, 0x200), (FreeBsd.AT_FDCWD, FreeBsd.AT_SYMLINK_NOFOLLOW));
+        Assert.Equal(0x10_0000, FreeBsd.O_CLOEXEC);
         Assert.Equal((256, 512, 1024, -11), (FreeBsd.TCP_KEEPIDLE, FreeBsd.TCP_KEEPINTVL, FreeBsd.TCP_KEEPCNT, FreeBsd.EVFILT_USER));
     }
 

@@ -206,6 +206,75 @@ public sealed class ConnectTests
         Assert.NotEqual(SocketError.Success, unknown.SocketErrorCode);
     }
 
+    [Theory]
+    [InlineData(AddressFamily.Unspecified)]
+    [InlineData(AddressFamily.InterNetwork)]
+    public async Task A_silent_address_has_its_time_and_the_next_is_tried(AddressFamily family)
+    {
+        using var silent = new SilentListener();
+        var port = ((IPEndPoint)silent.EndPoint).Port;
+        await using var group = new TestGroup();
+        await using var server = await Server.StartAsync(group, new IPEndPoint(IPAddress.Parse("127.0.0.2"), port));
+        var asked = new List<(string, AddressFamily)>();
+        group.Group.Resolve = (host, family, _) =>
+        {
+            asked.Add((host, family));
+            return Task.FromResult<IPAddress[]>([IPAddress.Loopback, IPAddress.Parse("127.0.0.2")]);
+        };
+
+        var client = await ConnectAsync(
+            group, new DnsEndPoint("two.test", port, family), new StreamConnectOptions { ConnectTimeout = TimeSpan.FromMilliseconds(50) });
+
+        Assert.Equal(server.EndPoint, client.Socket.RemoteEndPoint);
+        Assert.Equal([("two.test", family)], asked);
+    }
+
+    [Fact]
+    public async Task Silent_addresses_alone_are_a_time_out_and_leave_nothing_behind()
+    {
+        using var silent = new SilentListener();
+        await using var group = new TestGroup();
+        var before = ProcessState.Descriptors().Count;
+        group.Group.Resolve = static (_, _, _) => Task.FromResult<IPAddress[]>([IPAddress.Loopback, IPAddress.Loopback]);
+        var options = new StreamConnectOptions { ConnectTimeout = TimeSpan.FromMilliseconds(20) };
+
+        foreach (var endPoint in (EndPoint[])[silent.EndPoint, new DnsEndPoint("two.test", ((IPEndPoint)silent.EndPoint).Port)])
+        {
+            var exception = await Assert.ThrowsAsync<SocketException>(() => ConnectAsync(group, endPoint, options));
+
+            Assert.Equal(SocketError.TimedOut, exception.SocketErrorCode);
+            Assert.Contains(nameof(StreamConnectOptions.ConnectTimeout), exception.Message, StringComparison.Ordinal);
+            Assert.Equal(0, group.ConnectionCount);
+        }
+
+        Waiting.Until(() => ProcessState.Descriptors().Count <= before);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(-2)]
+    public async Task A_time_that_is_none_is_refused(int milliseconds)
+    {
+        await using var group = new TestGroup();
+        var options = new StreamConnectOptions { ConnectTimeout = TimeSpan.FromMilliseconds(milliseconds) };
+
+        var exception = await Assert.ThrowsAsync<ArgumentException>(() => ConnectAsync(group, Server.Loopback, options));
+
+        Assert.Contains(nameof(StreamConnectOptions.ConnectTimeout), exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_name_that_is_not_known_is_named()
+    {
+        await using var group = new TestGroup();
+        group.Group.Resolve = static (_, _, _) => throw new SocketException((int)SocketError.HostNotFound);
+
+        var exception = await Assert.ThrowsAsync<SocketException>(() => ConnectAsync(group, new DnsEndPoint("no.test", 80)));
+
+        Assert.Equal(SocketError.HostNotFound, exception.SocketErrorCode);
+        Assert.Contains("'no.test' could not be looked up", exception.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Small_segments_are_sent_at_once_unless_asked_otherwise()
     {

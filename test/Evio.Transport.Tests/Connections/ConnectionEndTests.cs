@@ -51,6 +51,72 @@ public sealed class ConnectionEndTests
         TestData.AssertSame(sent, await ReadToEndAsync(pair.Input).OrTimeout());
     }
 
+    [Theory, AllTransports(false, true)]
+    public async Task A_FIN_beside_an_own_half_close_is_an_end_and_the_bytes_before_it_are_read(TransportKind kind, bool ownFirst)
+    {
+        await using var pair = await ConnectedPair.CreateAsync(kind);
+        var socket = pair.Connection.Features.Get<IConnectionSocketFeature>()!.Socket;
+        if (ownFirst)
+        {
+            socket.Shutdown(SocketShutdown.Send);
+            Assert.Empty(await pair.Client.ReceiveToEndAsync().OrTimeout());
+        }
+
+        await pair.Client.SendAllAsync("last").OrTimeout();
+        pair.Client.Shutdown(SocketShutdown.Send);
+        if (!ownFirst)
+        {
+            await pair.Connection.ConnectionClosed.WhenCancelled();
+            socket.Shutdown(SocketShutdown.Send);
+            Assert.Empty(await pair.Client.ReceiveToEndAsync().OrTimeout());
+        }
+
+        TestData.AssertSame("last"u8.ToArray(), await ReadToEndAsync(pair.Input).OrTimeout());
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+    }
+
+    [Theory, AllTransports]
+    public async Task A_reset_after_the_FIN_loses_nothing_that_came_before_the_FIN(TransportKind kind)
+    {
+        await using var pair = await ConnectedPair.CreateAsync(kind);
+        await pair.Client.SendAllAsync("last").OrTimeout();
+        pair.Client.Dispose();
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+
+        // The first is answered with a reset, which ends the output.
+        while (!(await pair.Output.WriteAsync("x"u8.ToArray()).OrTimeout()).IsCompleted)
+        {
+        }
+
+        TestData.AssertSame("last"u8.ToArray(), await ReadToEndAsync(pair.Input).OrTimeout());
+    }
+
+    [Theory, EvioTransports]
+    public async Task A_reset_after_the_FIN_loses_nothing_when_both_are_noticed_together(TransportKind kind)
+    {
+        await using var pair = await ConnectedPair.CreateAsync(kind);
+        var socket = pair.Connection.Features.Get<IConnectionSocketFeature>()!.Socket;
+        using var entered = new SemaphoreSlim(0);
+        using var busy = new ManualResetEventSlim();
+        Assert.True(pair.Connection.Features.Get<IEventLoopFeature>()!.Loop.TryPost(
+            _ =>
+            {
+                entered.Release();
+                busy.Wait(TestTimeouts.Default);
+            },
+            null));
+        await entered.WaitAsync().OrTimeout();
+        await pair.Client.SendAllAsync("last").OrTimeout();
+        await Eventually.HoldsAsync(() => socket.Available == 4);
+        pair.Client.Dispose();
+        _ = await pair.Output.WriteAsync("x"u8.ToArray()).OrTimeout();
+        await Eventually.HoldsAsync(() => socket.Poll(TimeSpan.Zero, SelectMode.SelectError));
+        busy.Set();
+
+        TestData.AssertSame("last"u8.ToArray(), await ReadToEndAsync(pair.Input).OrTimeout());
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+    }
+
     [Theory, AllTransports]
     public async Task A_FIN_is_noticed_between_a_read_and_its_advance(TransportKind kind)
     {

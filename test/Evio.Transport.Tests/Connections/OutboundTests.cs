@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Reflection;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.DependencyInjection;
@@ -116,6 +117,34 @@ public sealed class OutboundTests
 
         Assert.Equal(SocketError.TimedOut, exception.SocketErrorCode);
         Assert.Contains(nameof(EvioTransportOptions.ConnectTimeout), exception.Message, StringComparison.Ordinal);
+    }
+
+    [Theory, EvioTransports]
+    public async Task A_silent_address_of_a_host_has_its_time_and_the_next_is_tried(TransportKind kind)
+    {
+        using var silent = new SilentListener();
+        var port = ((IPEndPoint)silent.EndPoint).Port;
+        using var peer = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        peer.Bind(new IPEndPoint(IPAddress.Parse("127.0.0.2"), port));
+        peer.Listen();
+        await using var site = new Site(kind, configure: static options => options.ConnectTimeout = TimeSpan.FromMilliseconds(50));
+        _ = await site.ConnectAsync();
+        Resolve(site.Factory, IPAddress.Loopback, IPAddress.Parse("127.0.0.2"));
+
+        await using var connection = await site.Factory.ConnectAsync(new DnsEndPoint("two.test", port)).OrTimeout();
+
+        Assert.Equal(peer.LocalEndPoint, connection.RemoteEndPoint);
+    }
+
+    /// <summary>Has the transport's resolver answer with these addresses. Nobody else needs to, so it is looked up by name.</summary>
+    private static void Resolve(EvioTransportFactory factory, params IPAddress[] addresses)
+    {
+        const BindingFlags Any = BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public;
+        var loops = typeof(EvioTransportFactory).GetField("_loops", Any)!.GetValue(factory)!;
+        var group = loops.GetType().GetProperty("Group", Any)!.GetValue(loops)!;
+        var resolve = group.GetType().GetProperty("Resolve", Any)!;
+        Func<string, AddressFamily, CancellationToken, Task<IPAddress[]>> answer = (_, _, _) => Task.FromResult(addresses);
+        resolve.SetValue(group, Delegate.CreateDelegate(resolve.PropertyType, answer, "Invoke"));
     }
 
     [Theory, EvioTransports]
