@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using Evio.Transport.Native;
 using Evio.Transport.Pipes;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport;
@@ -245,6 +246,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             End(abortReason);
         }
     }
+
+    void IConnectionLifetimeFeature.Abort() =>
+        Abort(new ConnectionAbortedException("The connection was aborted by the application via IConnectionLifetimeFeature.Abort()."));
 
     private void End(Exception reason) => End(reason, reset: !FinOnError);
 

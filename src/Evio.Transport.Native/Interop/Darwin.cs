@@ -27,6 +27,7 @@ internal static class Darwin
     internal const int IPV6_V6ONLY = 27;
 
     // sys/fcntl.h
+    internal const int F_DUPFD_CLOEXEC = 67;
     internal const int O_NONBLOCK = 0x4;
     internal const int AT_FDCWD = -2;
     internal const int AT_SYMLINK_NOFOLLOW = 0x20;
@@ -58,6 +59,7 @@ internal static class FreeBsd
     internal const int TCP_KEEPIDLE = 256;
     internal const int TCP_KEEPINTVL = 512;
     internal const int TCP_KEEPCNT = 1024;
+    internal const int F_DUPFD_CLOEXEC = 17;
     internal const int AT_FDCWD = -100;
     internal const int AT_SYMLINK_NOFOLLOW = 0x200;
     internal const int CLOCK_THREAD_CPUTIME_ID = 14;

@@ -5,8 +5,8 @@ namespace Evio.Transport.Pipes;
 /// <summary>What the caller of an operation that has to wait awaits: a read, a flush, an accept.</summary>
 /// <remarks>
 /// <para>
-/// Operations use it one after the other. A completion that is on its way has it for itself, so that a caller who begins another operation without awaiting the
-/// one before gets another object (<see cref="IsFree"/>), and nothing is completed twice.
+/// Operations use it one after the other. A completion that is on its way has it for itself, and so has a result that is not taken yet: a caller who begins another
+/// operation without awaiting the one before gets another object (<see cref="IsFree"/>), and nothing is completed twice.
 /// </para>
 /// <para><see cref="Begin"/>, <see cref="NoteEnd"/> and <see cref="IsFree"/> are called under the gate of the operation's owner, <see cref="Complete"/> outside of it.</para>
 /// </remarks>
@@ -21,10 +21,14 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
     // The thread that completes the operation, OnItsWay before the completion has come to one, 0 otherwise.
     private int _completing;
 
+    // Whether the result was asked for.
+    private bool _isTaken;
+
     /// <summary>
-    /// Whether another operation may use it. The completing thread may begin that one from within: its user's code runs last in a completion.
+    /// Whether another operation may use it: the user has taken the result of the one before, and the completing thread is through with it, or begins the other one
+    /// itself, from within (the user's code comes last in a completion).
     /// </summary>
-    internal bool IsFree => Volatile.Read(ref _completing) is var thread && (thread == 0 || thread == Environment.CurrentManagedThreadId);
+    internal bool IsFree => _isTaken && Volatile.Read(ref _completing) is var thread && (thread == 0 || thread == Environment.CurrentManagedThreadId);
 
     /// <summary>Whether the operation's token was cancelled.</summary>
     internal bool IsCancellationRequested => _token.IsCancellationRequested;
@@ -33,6 +37,7 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
     internal ValueTask<T> Begin(CancellationToken cancellationToken)
     {
         _completing = 0;
+        _isTaken = false;
         _core.Reset();
         _token = cancellationToken;
         if (cancellationToken.CanBeCanceled)
@@ -72,7 +77,11 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
     /// <summary>What the operation fails with after its token was cancelled.</summary>
     internal OperationCanceledException Cancellation() => new(_token);
 
-    public T GetResult(short token) => _core.GetResult(token);
+    public T GetResult(short token)
+    {
+        _isTaken = true;
+        return _core.GetResult(token);
+    }
 
     public virtual ValueTaskSourceStatus GetStatus(short token) => _core.GetStatus(token);
 

@@ -26,7 +26,7 @@ namespace Evio.Transport.Pipes;
 /// <code>
 ///              ReadAsync    readable             cancel, abort, end   completion runs
 ///  Idle        Waiting      (notes it)           (notes it)           -
-///  Unobserved  refused      (notes it)           (notes it)           -
+///  Unobserved  refused      (notes it)           Scheduled, to pool   -
 ///  Waiting     refused      Scheduled, dispatch  Scheduled, to pool   -
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
@@ -279,7 +279,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
         lock (_gate)
         {
             _cancelRequested = true;
-            if (_state != WaitState.Waiting)
+            if (_state is not (WaitState.Waiting or WaitState.Unobserved))
             {
                 return;
             }
@@ -739,7 +739,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
             _state = WaitState.Waiting;
 
             // Who is receiving at this moment looks whether somebody waits.
-            isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested || _pendingRead!.IsCancellationRequested) && TryScheduleWaiter();
+            isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested) && TryScheduleWaiter();
             _connection.NoteDispatch();
         }
 
@@ -766,7 +766,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
         lock (_gate)
         {
             // A late callback of an earlier read's token has no say.
-            if (_state != WaitState.Waiting || _pendingRead != read || !read.IsCancellationRequested)
+            if (_state is not (WaitState.Waiting or WaitState.Unobserved) || _pendingRead != read || !read.IsCancellationRequested)
             {
                 return;
             }

@@ -44,7 +44,7 @@ public sealed class MisuseTests
             run.Explore();
             world.End();
         },
-        atLeast: 500);
+        atLeast: 400);
 
     [Fact]
     public void A_cancelled_read_is_advanced_for_while_the_next_one_receives() => Exploring.Run(
@@ -77,11 +77,15 @@ public sealed class MisuseTests
                     // The next one has come to its end, and its buffer is another one.
                 }
             });
-            run.Add("peer", () => world.Peer.Send("b"));
+            run.Add("peer", () =>
+            {
+                Execution.WaitFor("the first read", () => world.IsDone);
+                world.Peer.Send("b");
+            });
             run.Explore();
             world.End();
         },
-        atLeast: 100);
+        atLeast: 40);
 
     [Fact]
     public void A_flush_follows_one_that_was_cancelled_and_is_not_awaited() => Exploring.Run(
@@ -132,6 +136,6 @@ public sealed class MisuseTests
             Assert.Equal(large, world.Peer.Received);
             world.End();
         },
-        atLeast: 50,
+        atLeast: 40,
         departures: 1);
 }
