@@ -4,7 +4,9 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Evio.Transport;
 
-/// <summary>The open connections of a listener, or all outbound ones, and the pools of their buffers, which end after the last of them.</summary>
+/// <summary>
+/// The open connections of a listener, or all outbound ones, and the pools of their buffers, which end when the last connection has ended and the last block is back.
+/// </summary>
 internal sealed class ConnectionSet
 {
     private readonly BlockSource[] _blocks;
@@ -14,7 +16,10 @@ internal sealed class ConnectionSet
     private readonly Lock _lock = new();
     private readonly HashSet<EvioConnection> _open = [];
     private TaskCompletionSource? _allEnded;
-    private bool _poolsDisposed;
+
+    // How many have ended while their users still hold pipe ends, and blocks with them.
+    private int _inUse;
+    private bool _isOver;
 
     internal ConnectionSet(TransportLoops loops)
     {
@@ -36,11 +41,14 @@ internal sealed class ConnectionSet
         }
     }
 
-    internal void Remove(EvioConnection connection)
+    /// <param name="connection">A connection that has ended.</param>
+    /// <param name="isInUse">Whether <see cref="NoteUnused"/> follows.</param>
+    internal void Remove(EvioConnection connection, bool isInUse)
     {
         lock (_lock)
         {
             _open.Remove(connection);
+            _inUse += isInUse ? 1 : 0;
             if (_open.Count == 0)
             {
                 _allEnded?.TrySetResult();
@@ -62,7 +70,25 @@ internal sealed class ConnectionSet
         }
     }
 
-    /// <summary>Waits for the end of the last connection, and gives the pools back. No connection may be added any more.</summary>
+    /// <summary>The user of a connection that had ended before has completed both pipe ends: all of its blocks are back.</summary>
+    internal void NoteUnused()
+    {
+        lock (_lock)
+        {
+            // It may be told of this before the connection is removed.
+            _inUse--;
+            if (!_isOver || _inUse > 0)
+            {
+                return;
+            }
+        }
+
+        DisposePools();
+    }
+
+    /// <summary>
+    /// Waits for the end of the last connection, and gives the pools back; or leaves that to the last user who still holds blocks. No connection may be added any more.
+    /// </summary>
     internal async Task EndAsync()
     {
         Task allEnded;
@@ -80,14 +106,23 @@ internal sealed class ConnectionSet
         await allEnded.ConfigureAwait(false);
         lock (_lock)
         {
-            if (_poolsDisposed)
+            if (_isOver)
             {
                 return;
             }
 
-            _poolsDisposed = true;
+            _isOver = true;
+            if (_inUse > 0)
+            {
+                return;
+            }
         }
 
+        DisposePools();
+    }
+
+    private void DisposePools()
+    {
         foreach (var blocks in _blocks)
         {
             blocks.Pool.Dispose();

@@ -49,7 +49,6 @@ internal sealed partial class EvioConnection :
     private EndPoint? _localEndPoint;
     private EndPoint? _remoteEndPoint;
     private CancellationToken? _connectionClosedToken;
-    private Socket? _socket;
 
     public override string ConnectionId
     {
@@ -93,7 +92,8 @@ internal sealed partial class EvioConnection :
 
     EventLoop IEventLoopFeature.Loop => Socket.Loop;
 
-    Socket IConnectionSocketFeature.Socket => _socket ??= new Socket(Socket.DangerousGetHandle());
+    /// <summary>It is disposed of when the connection ends: who keeps it longer does not reach another connection.</summary>
+    Socket IConnectionSocketFeature.Socket => Socket.GetSocket();
 
     bool IFeatureCollection.IsReadOnly => false;
 

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using Evio.Transport.Native;
 using Evio.Transport.Pipes;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport;
@@ -40,10 +41,16 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     // Why the connection ended, if it did not end with the peer's FIN alone. Set once, under the gate.
     private Exception? _endReason;
     private int _closedFired;
-    private int _deliveringThread;
 
-    // The socket's closing and the firing of ConnectionClosed.
+    // Guarded by the gate: the thread that delivers input, and whether the delivery that was dispatched last has been found overdue.
+    private int _deliveringThread;
+    private bool _isDeliveryOverdue;
+
+    // The socket's closing, the firing of ConnectionClosed, and the ends of a send and a receive that are under way when the socket is closed.
     private int _endsToCome = 2;
+
+    // Guarded by the gate: whether all ends have come while the user still holds a pipe end.
+    private bool _isInUseAfterEnd;
 
     internal EvioConnection(ConnectionSet owner, StreamSocket socket, EvioTransportOptions options, ILogger logger)
     {
@@ -131,32 +138,51 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         // It has its reason already, unless the loop closed it because an event's handling failed.
         var reason = new ConnectionAbortedException("The connection was closed by its event loop.");
         Input.Fail(reason);
+        Input.Close();
         Output.Close();
         Watch.Remove(Input);
         FireConnectionClosed();
-        if (NoteOneEnd() is { } waiting)
-        {
-            ThreadPool.UnsafeQueueUserWorkItem(static waiting => waiting.SetResult(), waiting, preferLocal: false);
-        }
+        NoteOneEndOnPool();
     }
 
     /// <summary>Delivers input to the user, on this thread, and sees to it that deferred output leaves when the user comes back.</summary>
     internal void DeliverInput()
     {
-        _deliveringThread = Environment.CurrentManagedThreadId;
-        Input.CompleteRead();
-        _deliveringThread = 0;
-        if (Output.HasDeferred)
+        try
         {
-            Output.SendWaiting();
+            Input.CompleteRead(isDelivery: true);
+        }
+        finally
+        {
+            _deliveringThread = 0;
+            if (Output.HasDeferred)
+            {
+                Output.SendWaiting();
+            }
         }
     }
 
-    /// <summary>The user does not come back: deferred output leaves now, and no more of it is deferred until he does.</summary>
+    /// <summary>A delivery is about to be dispatched. Whether it is overdue is asked from now on. Under the gate.</summary>
+    internal void NoteDispatch() => _isDeliveryOverdue = false;
+
+    /// <summary>The calling thread delivers input, and flushes on it may wait, unless the delivery is overdue already. Under the gate.</summary>
+    internal void BeginDelivery()
+    {
+        if (!_isDeliveryOverdue)
+        {
+            _deliveringThread = Environment.CurrentManagedThreadId;
+        }
+    }
+
+    /// <summary>
+    /// The delivery that was dispatched last takes long: deferred output leaves now, and no more of it is deferred before the next delivery. The thread that delivers
+    /// may not have come to <see cref="BeginDelivery"/> yet.
+    /// </summary>
     internal void OnDeliveryOverdue()
     {
         lock (Gate)
         {
+            _isDeliveryOverdue = true;
             _deliveringThread = 0;
         }
 
@@ -221,6 +247,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             End(abortReason);
         }
     }
+
+    void IConnectionLifetimeFeature.Abort() =>
+        Abort(new ConnectionAbortedException("The connection was aborted by the application via IConnectionLifetimeFeature.Abort()."));
 
     private void End(Exception reason) => End(reason, reset: !FinOnError);
 
@@ -316,6 +345,20 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         NoteOneEnd()?.SetResult();
     }
 
+    /// <summary>
+    /// One more end is to come: a send or receive is under way at the socket's close, and uses a block until <see cref="NoteOneEndOnPool"/>. Before the close is counted.
+    /// </summary>
+    internal void ExpectOneEnd() => Interlocked.Increment(ref _endsToCome);
+
+    /// <summary>Counts one of the ends to come, in the middle of something else.</summary>
+    internal void NoteOneEndOnPool()
+    {
+        if (NoteOneEnd() is { } waiting)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(static waiting => waiting.SetResult(), waiting, preferLocal: false);
+        }
+    }
+
     /// <summary>Counts one of the ends to come.</summary>
     /// <returns>Who waits for them, if it was the last one and somebody does.</returns>
     private TaskCompletionSource? NoteOneEnd()
@@ -325,9 +368,31 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             return null;
         }
 
-        _owner.Remove(this);
+        bool isInUse;
+        lock (Gate)
+        {
+            isInUse = _isInUseAfterEnd = !Input.IsComplete || !Output.IsComplete;
+        }
+
+        _owner.Remove(this, isInUse);
         return Interlocked.Exchange(ref _ended, HasEnded);
     }
+
+    /// <summary>The user has completed one pipe end. Under the gate.</summary>
+    /// <returns>Whether the caller has to call <see cref="NoteUnused"/> after leaving it.</returns>
+    internal bool TryEndUse()
+    {
+        if (!_isInUseAfterEnd || !Input.IsComplete || !Output.IsComplete)
+        {
+            return false;
+        }
+
+        _isInUseAfterEnd = false;
+        return true;
+    }
+
+    /// <summary>Nothing uses a block any more, and the connection had ended before.</summary>
+    internal void NoteUnused() => _owner.NoteUnused();
 
     internal Exception ToException(SocketError error)
     {

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Threading.Tasks.Sources;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
@@ -9,7 +8,7 @@ namespace Evio.Transport;
 /// <summary>
 /// A bound end point: the loops put accepted connections into a queue, from which the one caller of <see cref="AcceptAsync"/> takes them.
 /// </summary>
-internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSource<ConnectionContext?>, ILoopCall
+internal sealed class EvioConnectionListener : IConnectionListener
 {
     private readonly EvioTransportOptions _options;
     private readonly ILogger _logger;
@@ -18,13 +17,10 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     // What follows is guarded by this.
     private readonly Lock _lock = new();
     private readonly Queue<EvioConnection> _accepted = new();
-    private ManualResetValueTaskSourceCore<ConnectionContext?> _accept;
-    private CancellationToken _acceptToken;
-    private CancellationTokenRegistration _acceptCancellation;
-    private bool _acceptWaits;
 
-    // What the accept that waited will return.
-    private EvioConnection? _acceptResult;
+    // The accept that waits, or waited last.
+    private PendingAccept? _accept;
+    private bool _acceptWaits;
     private bool _paused;
     private bool _unbound;
 
@@ -107,16 +103,13 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
 
             if (!_unbound)
             {
-                _acceptWaits = true;
-                _acceptToken = cancellationToken;
-                _accept.Reset();
-                if (cancellationToken.CanBeCanceled)
+                if (_accept is not { IsFree: true })
                 {
-                    _acceptCancellation = cancellationToken.UnsafeRegister(
-                        static (listener, token) => ((EvioConnectionListener)listener!).CancelAccept(token), this);
+                    _accept = new PendingAccept(this);
                 }
 
-                return new ValueTask<ConnectionContext?>(this, _accept.Version);
+                _acceptWaits = true;
+                return _accept.Begin(cancellationToken);
             }
         }
 
@@ -134,6 +127,7 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             await closed.ConfigureAwait(false);
         }
 
+        PendingAccept? waiting;
         lock (_lock)
         {
             if (_unbound)
@@ -142,16 +136,10 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
             }
 
             _unbound = true;
-            if (!_acceptWaits)
-            {
-                return;
-            }
-
-            _acceptWaits = false;
+            waiting = TryEndAccept(null);
         }
 
-        _acceptCancellation.Unregister();
-        _accept.SetResult(null);
+        waiting?.Execute();
     }
 
     /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
@@ -216,13 +204,11 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         socket.Start(connection);
         _connections.Add(connection);
 
+        PendingAccept? waiting;
         lock (_lock)
         {
-            if (_acceptWaits)
-            {
-                _acceptWaits = false;
-            }
-            else
+            waiting = TryEndAccept(connection);
+            if (waiting is null)
             {
                 _accepted.Enqueue(connection);
                 if (!_paused && _listener is not null && _accepted.Count >= _options.Backlog)
@@ -237,55 +223,34 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
         }
 
         // The server's accept loop, which starts each connection on the thread pool (as Kestrel's does).
-        _acceptResult = connection;
-        socket.Loop.Invoke(this);
+        socket.Loop.Invoke(waiting);
     }
 
-    void IThreadPoolWorkItem.Execute()
+    /// <summary>Ends the accept that waits. Under the lock.</summary>
+    /// <returns>What is to tell the server; null when none waits.</returns>
+    private PendingAccept? TryEndAccept(EvioConnection? result)
     {
-        var connection = _acceptResult;
-        _acceptResult = null;
-        _acceptCancellation.Unregister();
-        _accept.SetResult(connection);
-    }
-
-    /// <summary>Whatever it costs, new connections do not wait for a processor behind handlers.</summary>
-    LoopCallCost ILoopCall.Cost
-    {
-        get => LoopCallCost.Brief;
-        set
+        if (!_acceptWaits)
         {
+            return null;
         }
+
+        _acceptWaits = false;
+        _accept!.End(result);
+        return _accept;
     }
 
-    void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
-
-    void ILoopCall.OnOverdue()
-    {
-        // Nothing is kept back for the end of it.
-    }
-
-    private void CancelAccept(CancellationToken token)
+    internal void OnTokenCancelled(PendingAccept accept)
     {
         lock (_lock)
         {
             // A late callback of an earlier accept's token has no say.
-            if (!_acceptWaits || _acceptToken != token)
+            if (accept != _accept || !accept.IsCancellationRequested || TryEndAccept(null) is null)
             {
                 return;
             }
-
-            _acceptWaits = false;
         }
 
-        _accept.SetException(new OperationCanceledException(token));
+        accept.Complete(null, accept.Cancellation());
     }
-
-    ConnectionContext? IValueTaskSource<ConnectionContext?>.GetResult(short token) => _accept.GetResult(token);
-
-    ValueTaskSourceStatus IValueTaskSource<ConnectionContext?>.GetStatus(short token) => _accept.GetStatus(token);
-
-    void IValueTaskSource<ConnectionContext?>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
-        _accept.OnCompleted(continuation, state, token, flags);
 }

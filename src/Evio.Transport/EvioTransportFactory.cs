@@ -70,12 +70,12 @@ public sealed class EvioTransportFactory :
     public IReadOnlyList<EventLoop> Loops => _loops?.Group.Loops ?? [];
 
     /// <summary>
-    /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, on systems that have a poller
+    /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, but no types derived from these, on systems that have a poller
     /// (<see cref="EventLoopGroup.IsSupported"/>). Elsewhere, as the log then says once, other registered factories get their turn.
     /// </summary>
     public bool CanBind(EndPoint endpoint)
     {
-        if (endpoint is not (IPEndPoint or UnixDomainSocketEndPoint or FileHandleEndPoint { FileHandleType: FileHandleType.Auto or FileHandleType.Tcp }))
+        if (!IsOwn(endpoint))
         {
             return false;
         }
@@ -175,6 +175,13 @@ public sealed class EvioTransportFactory :
     /// <inheritdoc cref="DisposeAsync"/>
     [SuppressMessage("Usage", "VSTHRD002", Justification = "The loops' threads end by themselves; nothing that they wait for runs on this one.")]
     public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+
+    /// <summary>A derived type means more than an address, TLS for example, and is for the factory that knows what.</summary>
+    private static bool IsOwn(EndPoint endPoint) =>
+        endPoint?.GetType() is var type
+        && (type == typeof(IPEndPoint)
+            || type == typeof(UnixDomainSocketEndPoint)
+            || (type == typeof(FileHandleEndPoint) && endPoint is FileHandleEndPoint { FileHandleType: FileHandleType.Auto or FileHandleType.Tcp }));
 
     private TransportLoops Started()
     {

@@ -33,6 +33,7 @@ internal static class Darwin
     internal const int IPV6_RECVPKTINFO = 61;
 
     // sys/fcntl.h
+    internal const int F_DUPFD_CLOEXEC = 67;
     internal const int O_NONBLOCK = 0x4;
     internal const int O_CLOEXEC = 0x100_0000;
     internal const int AT_FDCWD = -2;
@@ -70,6 +71,7 @@ internal static class FreeBsd
     internal const int IP_SENDSRCADDR = 7;
     internal const int IPV6_RECVPKTINFO = 36;
     internal const int IPV6_PKTINFO = 46;
+    internal const int F_DUPFD_CLOEXEC = 17;
     internal const int AT_FDCWD = -100;
     internal const int AT_SYMLINK_NOFOLLOW = 0x200;
     internal const int CLOCK_THREAD_CPUTIME_ID = 14;

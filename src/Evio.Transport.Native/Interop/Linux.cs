@@ -38,6 +38,7 @@ internal static class Linux
     internal const int MSG_NOSIGNAL = 0x4000;
 
     // fcntl(2)
+    internal const int F_DUPFD_CLOEXEC = 1030;
     internal const int O_NONBLOCK = 0x800;
 
     // open(2)

@@ -82,6 +82,7 @@ internal static class Platform
     internal const int F_GETFL = 3;
     internal const int F_SETFL = 4;
     internal const int FD_CLOEXEC = 1;
+    internal static readonly int F_DUPFD_CLOEXEC = Choose(Linux.F_DUPFD_CLOEXEC, Darwin.F_DUPFD_CLOEXEC, FreeBsd.F_DUPFD_CLOEXEC);
     internal static readonly int O_NONBLOCK = Choose(Linux.O_NONBLOCK, Darwin.O_NONBLOCK);
 
     // open(2), flock(2)

@@ -201,9 +201,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         internal Sight Look()
         {
             var sight = _turns.Look(ref _seen);
+
+            // Before the place is taken, so that it is the call that is overdue, and not one after it.
+            var call = Volatile.Read(ref _call);
             if (sight == Sight.Overdue && _turns.TryTakeOver(_seen, out _))
             {
-                var call = Volatile.Read(ref _call);
                 Interlocked.Decrement(ref dispatcher._active);
                 call?.OnOverdue();
             }

@@ -7,6 +7,20 @@ namespace Evio.Transport.Native.Sockets;
 /// <summary>What stream listeners and datagram sockets have in common: descriptors that are made, set up and bound.</summary>
 internal static unsafe class SocketDescriptors
 {
+    /// <summary>Makes another descriptor of the same connection, which child processes do not inherit (fcntl(2)).</summary>
+    /// <exception cref="SocketException">There is none left.</exception>
+    internal static int Duplicate(int descriptor)
+    {
+        var duplicate = Libc.fcntl(descriptor, Platform.F_DUPFD_CLOEXEC, 0);
+        if (duplicate < 0)
+        {
+            var errno = Errno.Last;
+            throw Errno.ToException(errno, $"The connection's descriptor could not be duplicated (errno {errno}).");
+        }
+
+        return duplicate;
+    }
+
     /// <summary>
     /// Binds one descriptor per loop to an IP address, which they share; the kernel spreads over them what comes in. Where it does not
     /// (<see cref="Platform.SpreadsSharedPorts"/>), a single one is bound.

@@ -45,6 +45,9 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private int _lostTo;
     private bool _outputShut;
 
+    // What GetSocket has made, if anybody asked.
+    private Socket? _view;
+
     /// <param name="loop">The owner, which has counted the connection.</param>
     /// <param name="descriptor">The connection; this object closes it.</param>
     /// <param name="listenerEndPoint">What the listener is bound to.</param>
@@ -90,14 +93,76 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private static ReadOnlySpan<byte> UnnamedUnixAddress => Platform.HasAddressLength ? [2, Platform.AF_UNIX] : [Platform.AF_UNIX, 0];
 
     /// <summary>
-    /// A handle of the same descriptor that does not own it, for options that this class does not have. It must not be used after the
-    /// socket is closed.
+    /// The connection as a <see cref="Socket"/>, for what this class does not have: the same object each time. It has a descriptor of its own, is not
+    /// <see cref="Socket.Blocking"/>, and is disposed of with this socket's close, or when this socket is detached; who disposes of it earlier does no harm to this socket.
     /// </summary>
-    /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
-    public SafeSocketHandle DangerousGetHandle()
+    /// <exception cref="ObjectDisposedException">The socket is closed, and nobody asked before.</exception>
+    /// <exception cref="SocketException">There is no descriptor left.</exception>
+    public Socket GetSocket()
     {
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _leases) < 0, this);
-        return new SafeSocketHandle(_descriptor, ownsHandle: false);
+        if (Volatile.Read(ref _view) is { } view)
+        {
+            return view;
+        }
+
+        ObjectDisposedException.ThrowIf(!TryLease(), this);
+        try
+        {
+            return MakeView();
+        }
+        finally
+        {
+            // If the socket was closed meanwhile this is the last lease, and disposes of it.
+            EndLease();
+        }
+    }
+
+    private Socket MakeView()
+    {
+        var handle = new SafeSocketHandle(SocketDescriptors.Duplicate(_descriptor), ownsHandle: true);
+        Socket made;
+        try
+        {
+            made = new Socket(handle);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
+
+        if (Interlocked.CompareExchange(ref _view, made, null) is { } view)
+        {
+            made.Dispose();
+            return view;
+        }
+
+        if (Volatile.Read(ref _leases) < 0)
+        {
+            // Detached meanwhile, perhaps, by one who has not seen it. Twice is harmless.
+            DisposeView();
+        }
+
+        return made;
+    }
+
+    /// <summary>Disposes of what <see cref="GetSocket"/> has made. The descriptor is still open.</summary>
+    private void DisposeView()
+    {
+        if (Volatile.Read(ref _view) is not { } view)
+        {
+            return;
+        }
+
+        // When an operation is pending the BCL sets the linger time to zero, for all who have the connection, and so has its close reset it.
+        var linger = stackalloc int[2];
+        uint length = 2 * sizeof(int);
+        var isKnown = Libc.getsockopt(_descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, &length) == 0;
+        view.Dispose();
+        if (isKnown)
+        {
+            _ = Libc.setsockopt(_descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, length);
+        }
     }
 
     /// <summary>Begins to report events to a handler. To be called once, on the loop.</summary>
@@ -343,7 +408,21 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
             // It fails only when the connection is gone already, and then there is nobody to tell.
             _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
+            ShutdownView();
             EndLease();
+        }
+    }
+
+    /// <summary>The BCL dissolves a connection whose Socket is disposed of while a thread is in a call on it, unless it knows that the output was shut.</summary>
+    private void ShutdownView()
+    {
+        try
+        {
+            Volatile.Read(ref _view)?.Shutdown(SocketShutdown.Send);
+        }
+        catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
+        {
+            // The connection is gone already, or its user has disposed of it.
         }
     }
 
@@ -433,6 +512,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         }
 
         Loop.ConnectionRemoved();
+        DisposeView();
         var handle = new SafeSocketHandle(_descriptor, ownsHandle: true);
         try
         {
@@ -494,8 +574,16 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     {
         if (Interlocked.Decrement(ref _leases) == Closing)
         {
-            _ = Libc.close(_descriptor);
+            CloseDescriptor();
         }
+    }
+
+    /// <summary>Closes the connection, whose last lease has ended.</summary>
+    private void CloseDescriptor()
+    {
+        // First, so that close(2) is for the last descriptor: it sends FIN, and has the poller forget the connection.
+        DisposeView();
+        _ = Libc.close(_descriptor);
     }
 
     /// <summary>Begins to close, and ends the lease that the open socket is.</summary>

@@ -26,7 +26,7 @@ namespace Evio.Transport.Pipes;
 /// <code>
 ///              ReadAsync    readable             cancel, abort, end   completion runs
 ///  Idle        Waiting      (notes it)           (notes it)           -
-///  Unobserved  refused      (notes it)           (notes it)           -
+///  Unobserved  refused      (notes it)           Scheduled, to pool   -
 ///  Waiting     refused      Scheduled, dispatch  Scheduled, to pool   -
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
@@ -35,7 +35,7 @@ namespace Evio.Transport.Pipes;
 /// Scheduled, and dispatched by the loop.
 /// </para>
 /// </remarks>
-internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult>, ILoopCall
+internal sealed class SocketPipeReader : PipeReader, ILoopCall
 {
     /// <summary>Less room than this at the end of a block is left unused, and a receive begins a new one.</summary>
     private const int MinReceive = 2048;
@@ -52,7 +52,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private readonly BlockSource _blocks;
     private readonly long _maxBuffered;
     private readonly int _maxReceive;
-    private ManualResetValueTaskSourceCore<ReadResult> _wait;
+
+    // The read that waits, or waited last.
+    private PendingRead? _pendingRead;
 
     // What has been received and not consumed: from _headIndex in _head to the end of _tail.
     private BufferSegment? _head;
@@ -69,6 +71,10 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private WaitState _state;
     private ReadState _read;
     private bool _receiving;
+
+    // The block that the receive goes on filling, if it does: it is not given back meanwhile, whatever is consumed.
+    private BufferSegment? _filling;
+    private bool _endsWithReceive;
     private bool _readable;
     private bool _endAhead;
     private bool _ended;
@@ -79,8 +85,6 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool _wasLookedAt;
     private Neglect _neglect;
     private Exception? _error;
-    private CancellationToken _token;
-    private CancellationTokenRegistration _tokenRegistration;
 
     internal SocketPipeReader(EvioConnection connection, BlockSource blocks, EvioTransportOptions options)
     {
@@ -121,6 +125,9 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         /// <summary>Still so a look later: the loop reads ahead until the user reads again.</summary>
         Certain,
     }
+
+    /// <summary>Whether the user has completed it.</summary>
+    internal bool IsComplete => _completed;
 
     /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
     internal bool HasUnexamined => _unexamined > 0;
@@ -177,7 +184,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
                 // What waits for company has to leave before the reader waits for an answer to it.
                 sendFirst = _connection.Output.HasDeferred;
-                if (!sendFirst && !TryBeginReceive())
+                if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return BeginWait(cancellationToken);
                 }
@@ -190,7 +197,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             }
 
         receive:
-            Receive(intoTail: true);
+            Receive();
         }
     }
 
@@ -216,7 +223,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 }
 
                 sendFirst = _connection.Output.HasDeferred;
-                if (!sendFirst && !TryBeginReceive())
+                if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return false;
                 }
@@ -229,7 +236,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             }
 
         receive:
-            Receive(intoTail: true);
+            Receive();
         }
     }
 
@@ -272,7 +279,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         lock (_gate)
         {
             _cancelRequested = true;
-            if (_state != WaitState.Waiting)
+            if (_state is not (WaitState.Waiting or WaitState.Unobserved))
             {
                 return;
             }
@@ -286,6 +293,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     public override void Complete(Exception? exception = null)
     {
+        bool endsUse;
         lock (_gate)
         {
             if (_completed)
@@ -299,6 +307,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             {
                 ReleaseAll();
             }
+
+            endsUse = _connection.TryEndUse();
+        }
+
+        if (endsUse)
+        {
+            _connection.NoteUnused();
         }
     }
 
@@ -317,6 +332,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         if (_state == WaitState.Waiting && !_receiving)
         {
             _state = WaitState.Scheduled;
+            _connection.NoteDispatch();
             return ReadyAction.CompleteRead;
         }
 
@@ -360,18 +376,26 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     }
 
     /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
-    internal void CompleteRead()
+    /// <param name="isDelivery">Whether the loop has dispatched it, so that flushes of the reader's user may wait for the end of this call.</param>
+    internal void CompleteRead(bool isDelivery)
     {
         ReadResult result = default;
         Exception? failure = null;
+        PendingRead read;
         while (true)
         {
             lock (_gate)
             {
                 Debug.Assert(_state == WaitState.Scheduled);
-                if (_token.IsCancellationRequested)
+                if (isDelivery)
                 {
-                    failure = new OperationCanceledException(_token);
+                    _connection.BeginDelivery();
+                }
+
+                read = _pendingRead!;
+                if (read.IsCancellationRequested)
+                {
+                    failure = read.Cancellation();
                 }
                 else if (_error is not null)
                 {
@@ -383,34 +407,31 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
                 }
                 else if (!TryTakeResult(out result))
                 {
-                    if (TryBeginReceive())
+                    if (TryBeginReceive(intoTail: true))
                     {
                         goto receive;
                     }
 
                     // The event was about something else, or somebody else is receiving and will schedule again.
                     _state = WaitState.Waiting;
-                    if (!_token.IsCancellationRequested)
+                    if (!read.IsCancellationRequested)
                     {
                         return;
                     }
 
-                    failure = new OperationCanceledException(_token);
+                    failure = read.Cancellation();
                 }
 
                 _state = WaitState.Idle;
+                read.NoteEnd();
                 break;
             }
 
         receive:
-            Receive(intoTail: true);
+            Receive();
         }
 
-        // Outside the gate: the callback of the registration takes it.
-        _tokenRegistration.Unregister();
-        _tokenRegistration = default;
-
-        UserCalls.Complete(ref _wait, result, failure);
+        read.Complete(result, failure);
     }
 
     LoopCallCost ILoopCall.Cost { get; set; }
@@ -418,7 +439,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     void ILoopCall.Run() => _connection.DeliverInput();
 
     // Nobody notices if this takes long: no output waits for its end.
-    void IThreadPoolWorkItem.Execute() => CompleteRead();
+    void IThreadPoolWorkItem.Execute() => CompleteRead(isDelivery: false);
 
     void ILoopCall.OnOverdue() => _connection.OnDeliveryOverdue();
 
@@ -428,8 +449,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         bool more;
         do
         {
-            // Not into the tail: the user may be giving that block back at this moment.
-            Receive(intoTail: false);
+            Receive();
             lock (_gate)
             {
                 more = TryBeginReadAhead();
@@ -471,9 +491,23 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 
+    /// <summary>The socket is closed, and the input has ended: what is being received is the last, and the connection's end waits for it.</summary>
+    internal void Close()
+    {
+        lock (_gate)
+        {
+            if (_receiving)
+            {
+                _endsWithReceive = true;
+                _connection.ExpectOneEnd();
+            }
+        }
+    }
+
     // ---- Receiving ----
 
-    private bool TryBeginReceive()
+    /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
+    private bool TryBeginReceive(bool intoTail)
     {
         if (_receiving || !_readable || _ended || _error is not null || _completed)
         {
@@ -481,16 +515,17 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
 
         _readable = false;
+        _filling = intoTail && _tail is { } tail && tail.Free.Length >= Math.Max(MinReceive, _expected) ? tail : null;
         return _receiving = true;
     }
 
     /// <summary>
     /// Whether input is there, and its end, too, or nearly: both go out in one result, and the end is known while the user looks at the input.
     /// </summary>
-    private bool TryBeginReceiveOfTheEnd() => _endAhead && _unexamined > 0 && _unexamined < _maxBuffered && TryBeginReceive();
+    private bool TryBeginReceiveOfTheEnd() => _endAhead && _unexamined > 0 && _unexamined < _maxBuffered && TryBeginReceive(intoTail: true);
 
     private bool TryBeginReadAhead() =>
-        ReadsAhead && _state is WaitState.Idle or WaitState.Unobserved && _unexamined < _maxBuffered && TryBeginReceive();
+        ReadsAhead && _state is WaitState.Idle or WaitState.Unobserved && _unexamined < _maxBuffered && TryBeginReceive(intoTail: false);
 
     private bool ReadsAhead => _endAhead || _neglect == Neglect.Certain || _maxBuffered == long.MaxValue;
 
@@ -498,13 +533,13 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
     private bool TryBeginWatch() => _readable && !_watched && !ReadsAhead && !_ended && !_completed && (_watched = true);
 
     /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
-    /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
-    private void Receive(bool intoTail)
+    private void Receive()
     {
-        var last = intoTail && _tail is { } tail && tail.Free.Length >= Math.Max(MinReceive, _expected) ? tail : null;
+        var last = _filling;
         var waiterIsReady = false;
         var watch = false;
         var fin = false;
+        bool isLast;
         Exception? error = null;
         BufferSegment? received = null;
         var room = 0;
@@ -534,6 +569,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         lock (_gate)
         {
             _receiving = false;
+            _filling = null;
+            isLast = _endsWithReceive;
             if (error is not null)
             {
                 _error ??= error;
@@ -562,6 +599,10 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             {
                 ReleaseAll();
             }
+            else if (last is not null && result.Count == 0)
+            {
+                ReleaseEmpty();
+            }
 
             watch = TryBeginWatch();
 
@@ -586,6 +627,11 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         if (waiterIsReady)
         {
             ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+
+        if (isLast)
+        {
+            _connection.NoteOneEndOnPool();
         }
     }
 
@@ -657,7 +703,7 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _minimumSize <= 1 || Position(_tail!, _tail!.Length) - Position(_head!, _headIndex) >= _minimumSize;
 
     private ReadOnlySequence<byte> Buffered() =>
-        _head is null ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
+        _head is null || _completed ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
 
     /// <summary>
     /// Reads what the loop is to complete, whatever is there already: the server begins a connection on the thread pool, and if its first request ran, and blocked, there,
@@ -693,7 +739,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             _state = WaitState.Waiting;
 
             // Who is receiving at this moment looks whether somebody waits.
-            isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested || _token.IsCancellationRequested) && TryScheduleWaiter();
+            isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested) && TryScheduleWaiter();
+            _connection.NoteDispatch();
         }
 
         if (isReady && !_connection.Socket.Loop.TryPost(this))
@@ -705,23 +752,21 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
     private ValueTask<ReadResult> BeginWait(CancellationToken cancellationToken)
     {
-        _state = WaitState.Waiting;
-        _wait.Reset();
-        _token = cancellationToken;
-        if (cancellationToken.CanBeCanceled)
+        if (_pendingRead is not { IsFree: true })
         {
-            // Runs at once, on this thread and inside the gate (which is re-entrant), if the token was cancelled meanwhile.
-            _tokenRegistration = cancellationToken.UnsafeRegister(static reader => ((SocketPipeReader)reader!).OnTokenCancelled(), this);
+            _pendingRead = new PendingRead(this);
         }
 
-        return new ValueTask<ReadResult>(this, _wait.Version);
+        _state = WaitState.Waiting;
+        return _pendingRead.Begin(cancellationToken);
     }
 
-    private void OnTokenCancelled()
+    private void OnTokenCancelled(PendingRead read)
     {
         lock (_gate)
         {
-            if (_state != WaitState.Waiting || !_token.IsCancellationRequested)
+            // A late callback of an earlier read's token has no say.
+            if (_state is not (WaitState.Waiting or WaitState.Unobserved) || _pendingRead != read || !read.IsCancellationRequested)
             {
                 return;
             }
@@ -751,21 +796,21 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         }
 
         var end = _tail is null ? 0 : Position(_tail, _tail.Length);
+        var unexamined = _unexamined;
         if (examined is not null)
         {
-            var unexamined = end - Position(examined, examinedIndex);
+            // What came in since the read stays unexamined.
+            unexamined = end - Position(examined, examinedIndex);
             ArgumentOutOfRangeException.ThrowIfNegative(unexamined, nameof(examined));
             if (unexamined > _unexamined)
             {
                 throw new InvalidOperationException("The examined position is before what was examined earlier.");
             }
-
-            // What came in since the read stays unexamined.
-            _unexamined = unexamined;
         }
 
         if (consumed is null)
         {
+            _unexamined = unexamined;
             return;
         }
 
@@ -775,18 +820,19 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
             segment = segment.NextSegment;
         }
 
-        if (segment is null || consumedIndex > consumed.Length || (consumed == _head && consumedIndex < _headIndex))
+        if (segment is null || (uint)consumedIndex > (uint)consumed.Length || (consumed == _head && consumedIndex < _headIndex))
         {
             throw new InvalidOperationException("The consumed position is not within the buffer that was read.");
         }
 
+        _unexamined = unexamined;
         while (_head != consumed)
         {
             ReleaseHead();
         }
 
         _headIndex = consumedIndex;
-        if (_headIndex == _head!.Length && (_head.NextSegment is not null || _unexamined == 0))
+        if (_headIndex == _head!.Length && (_head.NextSegment is not null || _unexamined == 0) && _head != _filling)
         {
             // Nothing left in it. An idle connection holds no block.
             ReleaseHead();
@@ -816,6 +862,15 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _blocks.Close(released);
     }
 
+    /// <summary>Gives back the block that was consumed whole while a receive was to go on filling it.</summary>
+    private void ReleaseEmpty()
+    {
+        if (_head is not null && _headIndex == _head.Length && _unexamined == 0)
+        {
+            ReleaseHead();
+        }
+    }
+
     private void ReleaseAll()
     {
         while (_head is not null)
@@ -826,9 +881,8 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
         _unexamined = 0;
     }
 
-    ReadResult IValueTaskSource<ReadResult>.GetResult(short token) => _wait.GetResult(token);
-
-    ValueTaskSourceStatus IValueTaskSource<ReadResult>.GetStatus(short token)
+    /// <summary>Somebody looks whether the read is complete, that he has not awaited yet.</summary>
+    private void OnLook()
     {
         if (_state == WaitState.Unobserved)
         {
@@ -840,18 +894,32 @@ internal sealed class SocketPipeReader : PipeReader, IValueTaskSource<ReadResult
 
             _wasLookedAt = true;
         }
-
-        return _wait.GetStatus(token);
     }
 
-    void IValueTaskSource<ReadResult>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+    private void OnAwait()
     {
-        _wait.OnCompleted(continuation, state, token, flags);
         if (_state == WaitState.Unobserved)
         {
             LeaveToLoop();
         }
+    }
+
+    /// <summary>A read that waits.</summary>
+    private sealed class PendingRead(SocketPipeReader reader) : PendingOperation<ReadResult>
+    {
+        public override ValueTaskSourceStatus GetStatus(short token)
+        {
+            reader.OnLook();
+            return base.GetStatus(token);
+        }
+
+        public override void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
+        {
+            base.OnCompleted(continuation, state, token, flags);
+            reader.OnAwait();
+        }
+
+        protected override void OnTokenCancelled() => reader.OnTokenCancelled(this);
     }
 }
 

@@ -73,7 +73,7 @@ internal sealed class SocketPipeWriter : PipeWriter
     private bool _finished;
     private bool _closed;
 
-    // Whether a flush waits for room, and what its user holds, which is there for the next one, too.
+    // Whether a flush waits for room, and what its user holds, or held: it serves the next one, too, unless its completion is still on its way.
     private bool _waiting;
     private bool _cancelRequested;
     private PendingFlush? _pendingFlush;
@@ -93,6 +93,9 @@ internal sealed class SocketPipeWriter : PipeWriter
 
     /// <summary>Whether flushes from threads of the pool may wait for company. To be set before the connection is used.</summary>
     internal bool Coalesces { get; set; } = true;
+
+    /// <summary>Whether the user has completed it.</summary>
+    internal bool IsComplete => _completed;
 
     /// <summary>Whether a flush waits for company.</summary>
     internal bool HasDeferred => _deferred;
@@ -176,11 +179,7 @@ internal sealed class SocketPipeWriter : PipeWriter
                 return new ValueTask<FlushResult>(TakeResult());
             }
 
-            if (_waiting)
-            {
-                throw new InvalidOperationException("Concurrent flushes are not supported.");
-            }
-
+            ThrowIfWaiting();
             Commit();
             waits = TryDefer(out toQueue);
             if (waits)
@@ -214,6 +213,7 @@ internal sealed class SocketPipeWriter : PipeWriter
 
     public override void CancelPendingFlush()
     {
+        PendingFlush ended;
         lock (_gate)
         {
             if (!_waiting)
@@ -222,16 +222,17 @@ internal sealed class SocketPipeWriter : PipeWriter
                 return;
             }
 
-            EndWait(isCanceled: true);
+            ended = EndWait(isCanceled: true);
         }
 
         // Never on the caller's stack, which may hold locks of its own.
-        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush!, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(ended, preferLocal: false);
     }
 
     public override void Complete(Exception? exception = null)
     {
         bool send;
+        bool endsUse;
         lock (_gate)
         {
             if (_completed)
@@ -243,6 +244,12 @@ internal sealed class SocketPipeWriter : PipeWriter
             _completed = true;
             Detach();
             send = exception is null && TryBeginSend();
+            endsUse = _connection.TryEndUse();
+        }
+
+        if (endsUse)
+        {
+            _connection.NoteUnused();
         }
 
         if (exception is not null)
@@ -308,23 +315,32 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// </summary>
     internal void Send()
     {
-        var wake = false;
+        PendingFlush? ended = null;
         IoResult result;
         bool again;
+        bool isClosed;
         do
         {
             result = SendOnce(out var offered);
             lock (_gate)
             {
                 again = Account(result, offered);
-                if (_waiting && !_closed && _pending < _resumeBelow)
+                isClosed = _closed;
+
+                if (_waiting && !isClosed && _pending < _resumeBelow)
                 {
-                    EndWait();
-                    wake = true;
+                    QueueForgotten(ended);
+                    ended = EndWait();
                 }
             }
         }
         while (again);
+
+        if (isClosed)
+        {
+            // The blocks are back, which the connection's end has waited for.
+            _connection.NoteOneEndOnPool();
+        }
 
         if (!result.IsSuccess && !result.WouldBlock)
         {
@@ -332,15 +348,16 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
 
         FinishIfDrained();
-        if (wake)
+        if (ended is not null)
         {
-            _connection.Socket.Loop.Invoke(_pendingFlush!);
+            _connection.Socket.Loop.Invoke(ended);
         }
     }
 
     /// <summary>The connection is gone: what is buffered is discarded, and flushes say "completed" from now on.</summary>
     internal void Close()
     {
+        PendingFlush ended;
         lock (_gate)
         {
             if (_closed)
@@ -353,31 +370,36 @@ internal sealed class SocketPipeWriter : PipeWriter
             _deferred = false;
             _ = TryEndLoan();
             DiscardFlushed();
+            if (_sending)
+            {
+                _connection.ExpectOneEnd();
+            }
+
             if (!_waiting)
             {
                 return;
             }
 
-            EndWait();
+            ended = EndWait();
         }
 
-        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush!, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(ended, preferLocal: false);
     }
 
-    /// <summary>The token of the flush that waits, or waited, was cancelled.</summary>
-    internal void OnTokenCancelled()
+    /// <summary>The token of a flush that waits, or waited, was cancelled.</summary>
+    internal void OnTokenCancelled(PendingFlush flush)
     {
         lock (_gate)
         {
-            if (!_waiting || !_pendingFlush!.IsCancellationRequested)
+            if (!_waiting || _pendingFlush != flush || !flush.IsCancellationRequested)
             {
                 return;
             }
 
-            EndWait();
+            _ = EndWait();
         }
 
-        ThreadPool.UnsafeQueueUserWorkItem(_pendingFlush, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(flush, preferLocal: false);
     }
 
     // ---- Flushing: on the writing thread, under the gate ----
@@ -387,6 +409,14 @@ internal sealed class SocketPipeWriter : PipeWriter
         if (_completed)
         {
             throw new InvalidOperationException("Writing is not allowed after the writer was completed.");
+        }
+    }
+
+    private void ThrowIfWaiting()
+    {
+        if (_waiting)
+        {
+            throw new InvalidOperationException("Concurrent flushes are not supported.");
         }
     }
 
@@ -534,15 +564,33 @@ internal sealed class SocketPipeWriter : PipeWriter
             return new ValueTask<FlushResult>(TakeResult());
         }
 
+        // Another thread's flush may have begun to wait while this one was sending.
+        ThrowIfWaiting();
+        if (_pendingFlush is not { IsFree: true })
+        {
+            _pendingFlush = new PendingFlush(this);
+        }
+
         _waiting = true;
-        return (_pendingFlush ??= new PendingFlush(this)).Begin(cancellationToken);
+        return _pendingFlush.Begin(cancellationToken);
     }
 
-    /// <summary>Ends the wait of a flush. Under the gate; the caller has <see cref="_pendingFlush"/> tell the user after leaving it.</summary>
-    private void EndWait(bool isCanceled = false)
+    /// <summary>Ends the wait of a flush. Under the gate.</summary>
+    /// <returns>What the caller has to have told to the user after leaving it.</returns>
+    private PendingFlush EndWait(bool isCanceled = false)
     {
         _waiting = false;
         _pendingFlush!.End(isCanceled, isCompleted: _closed);
+        return _pendingFlush;
+    }
+
+    /// <summary>Has an ended flush told to the user, who began another one without waiting for that. Under the gate, which costs those alone who do so.</summary>
+    private static void QueueForgotten(PendingFlush? ended)
+    {
+        if (ended is not null)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(ended, preferLocal: false);
+        }
     }
 
     private FlushResult TakeResult()

@@ -94,6 +94,61 @@ public sealed class AcceptTests
         atLeast: 1800,
         departures: 3);
 
+    /// <summary>The one before is cancelled, or has its connection, and that is on its way to a caller who is not there any more.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void An_accept_follows_one_that_is_not_awaited(bool isCancelled) => Exploring.Run(
+        run =>
+        {
+            var world = new World(run, scheduling: EvioScheduling.ThreadPool);
+            using var cancellation = new CancellationTokenSource();
+            ValueTask<ConnectionContext?> first = default;
+            run.Add("server", async () =>
+            {
+                first = world.Listener.AcceptAsync(cancellation.Token);
+                Execution.WaitFor("the cancellation, or a connection", () => isCancelled ? cancellation.IsCancellationRequested : world.Connected > 0);
+                while (true)
+                {
+                    try
+                    {
+                        world.Accepted.Add((await Execution.Later(world.Listener.AcceptAsync()))!);
+                        return;
+                    }
+                    catch (InvalidOperationException)
+                    {
+                        await PipeWorld.ToPool();
+                    }
+                }
+            });
+            run.Add("client", () =>
+            {
+                world.Connect();
+                world.Connect();
+            });
+            if (isCancelled)
+            {
+                run.Add("canceller", () =>
+                {
+                    Execution.Step("cancels");
+                    cancellation.Cancel();
+                });
+            }
+
+            run.Explore();
+            Assert.True(first.IsCompleted);
+            if (first.IsCompletedSuccessfully)
+            {
+                world.Accepted.Add(first.Result!);
+            }
+
+            Assert.All(world.Accepted, Assert.NotNull);
+            Assert.Distinct(world.Accepted);
+            world.End();
+        },
+        atLeast: 100,
+        departures: 1);
+
     /// <summary>The queue fills, the loops stop accepting, and go on when the server does.</summary>
     [Fact]
     public void A_full_queue_pauses_the_loops() => Exploring.Run(
@@ -149,14 +204,14 @@ public sealed class AcceptTests
         private readonly List<Peer> _clients = [];
         private bool _stopped;
 
-        internal World(Execution run, int loops = 1, int backlog = 16)
+        internal World(Execution run, int loops = 1, int backlog = 16, EvioScheduling scheduling = EvioScheduling.Inline)
         {
             _run = run;
             var options = new EvioTransportOptions
             {
                 LoopCount = loops,
                 LoadBalance = LoadBalance.RoundRobin,
-                Scheduling = EvioScheduling.Inline,
+                Scheduling = scheduling,
                 Backlog = backlog,
             };
             _loops = new TransportLoops(options, NullLogger.Instance, _pool, meterFactory: null);

@@ -3,9 +3,11 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
 
-/// <summary>Pools of small blocks, each of which has to come back once.</summary>
+/// <summary>Pools of small blocks, each of which has to come back once, and before the pools end.</summary>
 internal sealed class CheckedPool(int blockSize) : MemoryPool<byte>, IMemoryPoolFactory<byte>
 {
+    private bool _isDisposed;
+
     internal int Outstanding { get; private set; }
 
     public override int MaxBufferSize => blockSize;
@@ -15,12 +17,15 @@ internal sealed class CheckedPool(int blockSize) : MemoryPool<byte>, IMemoryPool
     public override IMemoryOwner<byte> Rent(int minBufferSize = -1)
     {
         Assert.True(minBufferSize <= blockSize);
+        Assert.False(_isDisposed, "A block was rented after the pool's end.");
         Outstanding++;
         return new Block(this);
     }
 
     protected override void Dispose(bool disposing)
     {
+        Assert.Equal(0, Outstanding);
+        _isDisposed = true;
     }
 
     private sealed class Block(CheckedPool pool) : IMemoryOwner<byte>

@@ -65,4 +65,50 @@ public sealed class ConnectionEndTests
         },
         atLeast: 100,
         departures: 1);
+
+    /// <summary>After it the pool may end, and the last block is back: a flush or a read that is on its way to its system call has been waited for.</summary>
+    [Theory]
+    [InlineData(true, 400)]
+    [InlineData(false, 400)]
+    public void After_a_disposal_nothing_is_sent_or_received(bool sends, int atLeast) => Exploring.Run(
+        run =>
+        {
+            var world = new PipeWorld(run);
+            if (sends)
+            {
+                world.Write('x');
+            }
+            else
+            {
+                world.Peer.Send("a");
+            }
+
+            run.Add("user", async () =>
+            {
+                try
+                {
+                    if (sends)
+                    {
+                        await world.Output.FlushAsync();
+                    }
+                    else
+                    {
+                        await world.Input.ReadAsync();
+                    }
+                }
+                catch (Exception exception) when (exception is ConnectionAbortedException or InvalidOperationException)
+                {
+                    // The other one was first.
+                }
+            });
+            run.Add("owner", async () =>
+            {
+                world.Connection.Abort(new ConnectionAbortedException("enough"));
+                await world.Connection.DisposeAsync();
+                Assert.Equal(0, world.OutstandingBlocks);
+            });
+            run.Explore();
+            world.End();
+        },
+        atLeast);
 }

@@ -121,9 +121,14 @@ internal sealed class PipeWorld
     /// <summary>Writes one byte, and flushes it.</summary>
     internal ValueTask<FlushResult> FlushAsync(char what)
     {
+        Write(what);
+        return Output.FlushAsync();
+    }
+
+    internal void Write(char what)
+    {
         Output.GetSpan(1)[0] = (byte)what;
         Output.Advance(1);
-        return Output.FlushAsync();
     }
 
     /// <summary>Does what the monitor does when a delivery of input takes long, after a flush was deferred in it.</summary>

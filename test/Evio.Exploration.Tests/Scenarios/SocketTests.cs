@@ -22,6 +22,36 @@ public sealed class SocketTests
         atLeast: 1300,
         departures: 3);
 
+    /// <summary>The Socket that is asked for meanwhile is disposed of with it, or is refused.</summary>
+    [Fact]
+    public void It_is_closed_while_its_view_is_made() => Exploring.Run(
+        static run =>
+        {
+            var world = new World(run, start: true);
+            var views = new List<Socket>();
+            for (var i = 0; i < 2; i++)
+            {
+                run.Add("user", () =>
+                {
+                    try
+                    {
+                        views.Add(world.Socket.GetSocket());
+                    }
+                    catch (ObjectDisposedException)
+                    {
+                        // The closer was first.
+                    }
+                });
+            }
+
+            run.Add("closer", world.Socket.Close);
+            run.Explore();
+            Assert.All(views, static view => Assert.True(view.SafeHandle.IsClosed));
+            world.End(handled: 1);
+        },
+        atLeast: 100,
+        departures: 2);
+
     [Fact]
     public void It_is_closed_twice_and_reset() => Exploring.Run(
         static run =>

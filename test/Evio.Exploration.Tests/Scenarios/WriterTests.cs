@@ -1,5 +1,6 @@
 using System.Buffers;
 using Evio.Transport;
+using Evio.Transport.Native.Loops;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -111,6 +112,41 @@ public sealed class WriterTests
         },
         atLeast: 120,
         departures: 1);
+
+    /// <summary>The call of a delivery has begun, and the monitor finds it overdue, before it has come to the input. What its user flushes then leaves at once.</summary>
+    [Theory]
+    [InlineData(EvioScheduling.Adaptive)]
+    [InlineData(EvioScheduling.ThreadPool)]
+    public void A_delivery_is_overdue_before_it_has_begun(EvioScheduling scheduling) => Exploring.Run(
+        run =>
+        {
+            var world = new PipeWorld(run, options => options.Scheduling = scheduling);
+            run.Add("user", async () =>
+            {
+                var read = await world.Input.ReadAsync();
+                await world.FlushAsync('x');
+                Execution.WaitFor("its arrival", () => world.IsDone);
+                world.Input.AdvanceTo(read.Buffer.End);
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("a");
+                world.Peer.Receive(1);
+                world.IsDone = true;
+            });
+            run.Add("monitor", () =>
+            {
+                IMonitored monitored = scheduling == EvioScheduling.Adaptive ? world.Loop : world.Loop.Dispatcher!;
+                Execution.Step("looks");
+                _ = monitored.Look();
+                _ = monitored.Look();
+            });
+            run.Explore();
+            Assert.Equal("x", world.Peer.ReceivedText);
+            world.End();
+        },
+        atLeast: 500,
+        departures: 2);
 
     /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
     [Theory]

@@ -287,11 +287,7 @@ public sealed class ConnectTests
         Assert.True(IsNoDelay(prompt));
         Assert.False(IsNoDelay(thrifty));
 
-        static bool IsNoDelay(RecordingHandler handler)
-        {
-            using var view = new Socket(handler.Socket.DangerousGetHandle());
-            return view.NoDelay;
-        }
+        static bool IsNoDelay(RecordingHandler handler) => handler.Socket.GetSocket().NoDelay;
     }
 
     [Fact]

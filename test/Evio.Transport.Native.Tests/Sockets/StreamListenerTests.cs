@@ -246,8 +246,7 @@ public sealed class StreamListenerTests
 
         var (_, handler) = server.Open();
 
-        using var view = new Socket(handler.Socket.DangerousGetHandle());
-        Assert.Equal(noDelay, view.NoDelay);
+        Assert.Equal(noDelay, handler.Socket.GetSocket().NoDelay);
     }
 
     [Fact]

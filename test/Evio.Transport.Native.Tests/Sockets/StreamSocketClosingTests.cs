@@ -245,13 +245,13 @@ public sealed class StreamSocketClosingTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task A_handle_of_a_closed_socket_is_refused()
+    public async Task A_view_of_a_closed_socket_is_refused()
     {
         await using var server = await Server.StartAsync(_group);
         var (_, handler) = server.Open();
         await CloseAsync(handler);
 
-        Assert.Throws<ObjectDisposedException>(() => handler.Socket.DangerousGetHandle());
+        Assert.Throws<ObjectDisposedException>(() => handler.Socket.GetSocket());
     }
 
     [Fact]

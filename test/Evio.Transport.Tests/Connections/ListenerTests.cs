@@ -318,6 +318,18 @@ public sealed class ListenerTests
         Assert.False(selector.CanBind(new NamedPipeEndPoint("any")));
     }
 
+    /// <summary>Such a type is a factory's of its own, which does more than bind its address: ASP.NET Core's for TLS, for example.</summary>
+    [Theory, EvioTransports]
+    public async Task End_points_of_derived_types_are_left_to_other_factories(TransportKind kind)
+    {
+        await using var transport = TransportInstance.Create(kind);
+        var selector = Assert.IsType<IConnectionListenerFactorySelector>(transport.Factory, exactMatch: false);
+
+        Assert.False(selector.CanBind(new DerivedIPEndPoint()));
+        Assert.False(selector.CanBind(new DerivedFileHandleEndPoint()));
+        await Assert.ThrowsAsync<NotSupportedException>(() => transport.BindAsync(new DerivedIPEndPoint()));
+    }
+
     private static async Task AssertInUseAsync(TransportInstance transport, EndPoint endPoint)
     {
         var exception = await Assert.ThrowsAsync<AddressInUseException>(() => transport.BindAsync(endPoint));
@@ -329,4 +341,8 @@ public sealed class ListenerTests
         await using var pair = await ConnectedPair.ThroughAsync(listener, endPoint);
         await pair.AssertEchoesAsync();
     }
+
+    private sealed class DerivedIPEndPoint() : IPEndPoint(IPAddress.Loopback, 0);
+
+    private sealed class DerivedFileHandleEndPoint() : FileHandleEndPoint(0, FileHandleType.Auto);
 }

@@ -251,6 +251,78 @@ public abstract class PipeReaderContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Advancing_for_a_cancelled_read_while_the_next_one_waits_harms_neither()
+    {
+        await FeedAsync("abc");
+        var first = await ReadUntilAsync(3);
+        Reader.AdvanceTo(first.Buffer.Start, first.Buffer.End);
+        Reader.CancelPendingRead();
+        var cancelled = await Reader.ReadAsync().OrTimeout();
+        Assert.True(cancelled.IsCanceled);
+        var next = Reader.ReadAsync().AsTask();
+        Assert.False(next.IsCompleted);
+
+        Reader.AdvanceTo(cancelled.Buffer.End);
+        await FeedAsync("d");
+
+        var result = await next.OrTimeout();
+        Assert.Equal("d", Text(result.Buffer));
+        Reader.AdvanceTo(result.Buffer.End);
+        await AssertNextReadIsOrdinaryAsync();
+    }
+
+    /// <remarks>The second read may be refused, as long as the first one is being cancelled, or come back cancelled itself.</remarks>
+    [Fact]
+    public async Task A_read_after_one_that_was_cancelled_and_never_awaited_harms_nothing()
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            using var source = new CancellationTokenSource();
+            _ = Forget(Reader.ReadAsync(source.Token));
+            var cancelling = Task.Run(source.Cancel);
+            for (var attempts = 0; ; attempts++)
+            {
+                Assert.True(attempts < 1_000_000);
+                try
+                {
+                    var next = Reader.ReadAsync();
+                    Reader.CancelPendingRead();
+                    Assert.True((await next.OrTimeout()).IsCanceled);
+                    break;
+                }
+                catch (Exception exception) when (exception is InvalidOperationException or OperationCanceledException)
+                {
+                    await Task.Yield();
+                }
+            }
+
+            await cancelling.OrTimeout();
+        }
+
+        await FeedAsync("abc");
+        await Eventually.HoldsAsync(async () =>
+        {
+            var result = await Reader.ReadAsync().OrTimeout();
+            Reader.AdvanceTo(result.Buffer.Start, result.Buffer.Start);
+            return Text(result.Buffer) == "abc";
+        });
+    }
+
+    [Fact]
+    public async Task An_advance_that_is_refused_changes_nothing()
+    {
+        await FeedAsync("abcdef");
+        var result = await ReadUntilAsync(6);
+        var foreign = new ReadOnlySequence<byte>(new byte[3]);
+
+        Assert.ThrowsAny<Exception>(() => Reader.AdvanceTo(new SequencePosition(result.Buffer.Start.GetObject(), -1), result.Buffer.End));
+        Assert.ThrowsAny<Exception>(() => Reader.AdvanceTo(foreign.End, result.Buffer.End));
+
+        Reader.AdvanceTo(result.Buffer.GetPosition(1));
+        Assert.Equal("bcdef", Text((await Reader.ReadAsync().OrTimeout()).Buffer));
+    }
+
+    [Fact]
     public async Task TryRead_while_a_read_is_pending_throws_and_leaves_that_read_alone()
     {
         var pending = Reader.ReadAsync().AsTask();
@@ -817,6 +889,9 @@ public abstract class PipeReaderContractTests : IAsyncLifetime
     }
 
     private Task EndAsync() => _ends.EndAsync().OrTimeout();
+
+    /// <summary>What a caller does who neither awaits a task nor looks at it.</summary>
+    private static bool Forget(ValueTask<ReadResult> task) => task.GetHashCode() != 0;
 
     private async Task<ReadResult> ReadUntilAsync(long length)
     {

@@ -350,6 +350,26 @@ public abstract class PipeWriterContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_flush_after_one_that_was_cancelled_and_never_awaited_harms_nothing()
+    {
+        var sent = TestData.Bytes(WriterEnds.MoreThanFits);
+        _ = Forget(Writer.WriteAsync(sent));
+        for (var i = 0; i < 500; i++)
+        {
+            Writer.CancelPendingFlush();
+            _ = Forget(Writer.FlushAsync());
+        }
+
+        Writer.CancelPendingFlush();
+        var last = Writer.FlushAsync();
+        Writer.CancelPendingFlush();
+        Assert.True((await last.OrTimeout()).IsCanceled);
+        TestData.AssertSame(sent, await _ends.DrainAsync(sent.Length).OrTimeout());
+        await Writer.WriteAsync("x"u8.ToArray()).OrTimeout();
+        Assert.Equal("x", await DrainTextAsync(1));
+    }
+
+    [Fact]
     public async Task Nothing_can_be_written_after_completion()
     {
         await Writer.CompleteAsync();
@@ -578,6 +598,9 @@ public abstract class PipeWriterContractTests : IAsyncLifetime
         Writer.Advance(span.Length);
         return sent;
     }
+
+    /// <summary>What a caller does who neither awaits a task nor looks at it.</summary>
+    private static bool Forget(ValueTask<FlushResult> task) => task.GetHashCode() != 0;
 
     private int GetSpanLength(int sizeHint) => Writer.GetSpan(sizeHint).Length;
 

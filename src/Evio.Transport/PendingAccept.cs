@@ -1,0 +1,44 @@
+using Evio.Transport.Native;
+using Evio.Transport.Pipes;
+using Microsoft.AspNetCore.Connections;
+
+namespace Evio.Transport;
+
+/// <summary>An accept that waits for a connection: what the server awaits, and the call that hands the connection over.</summary>
+internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOperation<ConnectionContext?>, ILoopCall
+{
+    private EvioConnection? _result;
+
+    /// <summary>Whatever it costs, new connections do not wait for a processor behind handlers.</summary>
+    LoopCallCost ILoopCall.Cost
+    {
+        get => LoopCallCost.Brief;
+        set
+        {
+        }
+    }
+
+    /// <summary>Sets what the server will be told, by one of the calls below. Under the listener's lock, by whoever ended the wait.</summary>
+    internal void End(EvioConnection? result)
+    {
+        _result = result;
+        NoteEnd();
+    }
+
+    /// <summary>Hands over the connection, or <see langword="null"/>, the end.</summary>
+    public void Execute()
+    {
+        var result = _result;
+        _result = null;
+        Complete(result, failure: null);
+    }
+
+    void ILoopCall.Run() => Execute();
+
+    void ILoopCall.OnOverdue()
+    {
+        // Nothing is kept back for the end of it.
+    }
+
+    protected override void OnTokenCancelled() => listener.OnTokenCancelled(this);
+}

@@ -1,0 +1,164 @@
+using System.Buffers;
+using Evio.Transport.Testing;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Evio.Transport.Tests.Connections;
+
+/// <summary>A thread that is held just before its send or receive uses a block of the pool for as long: nothing ends before it.</summary>
+public sealed class BlocksInUseTests
+{
+    [Theory, EvioTransports]
+    public async Task A_disposal_waits_for_the_send_that_uses_a_block(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using (var pair = await CreateAsync(kind, pool))
+        {
+            pair.Output.Write("x"u8);
+            var held = pool.HoldNextUse();
+            var flush = Task.Run(async () => await pair.Output.FlushAsync());
+            await held.OrTimeout();
+
+            await AssertDisposalWaitsAsync(pair, pool);
+
+            await flush.OrTimeout();
+        }
+
+        Assert.True(pool.IsDisposed);
+        Assert.Equal(0, pool.Errors);
+    }
+
+    /// <remarks>The thread that is held is not the loop's own, which would keep the loop from closing anything with Inline.</remarks>
+    [Theory, EvioTransports]
+    public async Task A_disposal_waits_for_the_receive_that_uses_a_block(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using (var pair = await CreateAsync(kind, pool))
+        {
+            await pair.AssertEchoesAsync(1);
+            await pair.Client.SendAllAsync("x").OrTimeout();
+            await LoopHasSeenAsync(pair);
+            var held = pool.HoldNextUse();
+            var read = Task.Run(async () => await pair.Input.ReadAsync());
+            await held.OrTimeout();
+
+            await AssertDisposalWaitsAsync(pair, pool);
+
+            await Assert.ThrowsAnyAsync<Exception>(() => read.OrTimeout());
+        }
+
+        Assert.True(pool.IsDisposed);
+        Assert.Equal(0, pool.Errors);
+    }
+
+    [Theory, EvioTransports]
+    public async Task The_listeners_disposal_waits_for_the_send_that_uses_a_block(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using var transport = TransportInstance.Create(kind, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
+        var listener = await transport.BindAsync();
+        await using var pair = await ConnectedPair.ThroughAsync(listener);
+        pair.Output.Write("x"u8);
+        var held = pool.HoldNextUse();
+        var flush = Task.Run(async () => await pair.Output.FlushAsync());
+        await held.OrTimeout();
+
+        var disposal = listener.DisposeAsync().AsTask();
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+        await LoopHasSeenAsync(pair);
+        Assert.False(disposal.IsCompleted);
+        pool.Release();
+
+        await flush.OrTimeout();
+        await disposal.OrTimeout();
+        Assert.Equal(0, pool.Errors);
+    }
+
+    /// <summary>The listener does not wait for an application that keeps its connection; the pool does.</summary>
+    [Theory, EvioTransports]
+    public async Task A_pool_ends_when_the_application_has_given_its_blocks_back(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using var transport = TransportInstance.Create(
+            kind, new TransportSettings { LoopCount = 1 }, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
+        var listener = await transport.BindAsync();
+        await using var pair = await ConnectedPair.ThroughAsync(listener);
+        await pair.Client.SendAllAsync("x").OrTimeout();
+        var read = await pair.Input.ReadAsync().OrTimeout();
+        var memory = pair.Output.GetMemory();
+
+        await listener.DisposeAsync().OrTimeout();
+
+        Assert.Equal(1, read.Buffer.Length);
+        memory.Span.Clear();
+        pair.Output.Advance(memory.Length);
+        pair.Output.GetMemory();
+        Assert.False(pool.IsDisposed);
+        await pair.Connection.DisposeAsync().OrTimeout();
+        Assert.True(pool.IsDisposed);
+        Assert.Equal(0, pool.Outstanding);
+        Assert.Equal(0, pool.Errors);
+    }
+
+    /// <summary>After a read that was cancelled another one may follow; what the first one's user gives back then is not what that one receives into.</summary>
+    [Theory, EvioTransports]
+    public async Task Advancing_for_a_cancelled_read_does_not_take_the_block_from_the_next_one(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using (var pair = await CreateAsync(kind, pool))
+        {
+            await pair.Client.SendAllAsync("ab").OrTimeout();
+            var first = await pair.Input.ReadAtLeastAsync(2).OrTimeout();
+            pair.Input.AdvanceTo(first.Buffer.Start, first.Buffer.End);
+            pair.Input.CancelPendingRead();
+            var cancelled = await pair.Input.ReadAsync().OrTimeout();
+            Assert.True(cancelled.IsCanceled);
+            await pair.Client.SendAllAsync("c").OrTimeout();
+            await LoopHasSeenAsync(pair);
+            var held = pool.HoldNextUse();
+            var next = Task.Run(async () => await pair.Input.ReadAsync());
+            await held.OrTimeout();
+
+            pair.Input.AdvanceTo(cancelled.Buffer.End);
+            pool.Release();
+
+            var result = await next.OrTimeout();
+            Assert.Equal("c"u8.ToArray(), result.Buffer.ToArray());
+            pair.Input.AdvanceTo(result.Buffer.End);
+            Assert.Equal(0, pool.Outstanding);
+        }
+
+        Assert.Equal(0, pool.Errors);
+    }
+
+    private static Task<ConnectedPair> CreateAsync(TransportKind kind, HoldingPool pool) =>
+        ConnectedPair.CreateAsync(
+            kind, new TransportSettings { LoopCount = 1 }, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
+
+    private static async Task AssertDisposalWaitsAsync(ConnectedPair pair, HoldingPool pool)
+    {
+        var loop = pair.Connection.Features.Get<IEventLoopFeature>()!.Loop;
+        pair.Connection.Abort(new ConnectionAbortedException("enough"));
+        var disposal = pair.Connection.DisposeAsync().AsTask();
+        await pair.Connection.ConnectionClosed.WhenCancelled();
+        await Eventually.HoldsAsync(() => loop.ConnectionCount == 0);
+        await LoopHasSeenAsync(pair);
+        Assert.False(disposal.IsCompleted);
+
+        pool.Release();
+        await disposal.OrTimeout();
+        Assert.Equal(0, pool.Outstanding);
+    }
+
+    /// <summary>What has happened by now its loop has been told of: the second call is made after the next look at the descriptors.</summary>
+    private static async Task LoopHasSeenAsync(ConnectedPair pair)
+    {
+        var loop = pair.Connection.Features.Get<IEventLoopFeature>()!.Loop;
+        for (var i = 0; i < 2; i++)
+        {
+            var made = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            Assert.True(loop.TryPost(static made => ((TaskCompletionSource)made!).SetResult(), made));
+            await made.Task.OrTimeout();
+        }
+    }
+}
