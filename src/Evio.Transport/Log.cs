@@ -125,4 +125,7 @@ internal static partial class Log
 
     [LoggerMessage(110, LogLevel.Critical, "The last event loop has failed. Nothing can be accepted any more, and the application is stopped.", EventName = "AllLoopsFailed")]
     internal static partial void AllLoopsFailed(ILogger logger, Exception exception);
+
+    [LoggerMessage(111, LogLevel.Warning, "{Count} more messages {Message} were left out in the last minute.", EventName = "MessagesLeftOut")]
+    internal static partial void MessagesLeftOut(ILogger logger, int count, string message);
 }

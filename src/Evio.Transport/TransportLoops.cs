@@ -11,6 +11,8 @@ internal sealed class TransportLoops : IAsyncDisposable
 {
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
     private readonly TaskCompletionSource<Exception> _failure = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly LogLimiter _exceptions;
+    private readonly LogLimiter _threadStartFailures;
     private int _failedLoops;
 
     internal TransportLoops(EvioTransportOptions options, ILogger logger, IMemoryPoolFactory<byte>? memoryPoolFactory, IMeterFactory? meterFactory)
@@ -18,6 +20,11 @@ internal sealed class TransportLoops : IAsyncDisposable
         Options = options;
         Logger = logger;
         _memoryPoolFactory = memoryPoolFactory;
+        _exceptions = CreateLimiter("LoopException");
+        _threadStartFailures = CreateLimiter("ThreadStartFailed");
+        ClosedCallbackFailures = CreateLimiter("ConnectionClosedCallbackFailed");
+        var threads = CreateEpisodes<int>(
+            limit => Log.ThreadsExhausted(logger, limit), () => Log.ThreadsRecovered(logger), "ThreadsExhausted");
         Group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = options.LoopCount,
@@ -30,11 +37,11 @@ internal sealed class TransportLoops : IAsyncDisposable
                 _ => LoopScheduling.ThreadPool,
             },
             MaxLateThreads = options.MaxLateThreads,
-            OnThreadsExhausted = limit => Log.ThreadsExhausted(logger, limit),
-            OnThreadsRecovered = () => Log.ThreadsRecovered(logger),
-            OnThreadStartFailed = reason => Log.ThreadStartFailed(logger, reason),
+            OnThreadsExhausted = threads.Begin,
+            OnThreadsRecovered = threads.End,
+            OnThreadStartFailed = OnThreadStartFailed,
             OnLoopFailed = OnLoopFailed,
-            OnUnhandledException = (loop, exception) => Log.LoopException(logger, loop.Index, exception),
+            OnUnhandledException = OnUnhandledException,
         });
         UnreadInputWatches = [.. Group.Loops.Select(static loop => new UnreadInputWatch(loop))];
         Log.LoopsStarted(logger, Group.Loops.Count, options.LoadBalance, options.Scheduling);
@@ -48,6 +55,9 @@ internal sealed class TransportLoops : IAsyncDisposable
 
     /// <summary>Completes with the reason when the last loop has failed, and never otherwise.</summary>
     internal Task<Exception> Failure => _failure.Task;
+
+    /// <summary>For what the application's callbacks of ConnectionClosed throw.</summary>
+    internal LogLimiter ClosedCallbackFailures { get; }
 
     /// <summary>By loop.</summary>
     internal UnreadInputWatch[] UnreadInputWatches { get; }
@@ -73,5 +83,36 @@ internal sealed class TransportLoops : IAsyncDisposable
         }
 
         Log.LoopFailed(Logger, loop.Index, reason);
+    }
+
+    /// <summary>Makes a log of episodes that clients can cause.</summary>
+    /// <param name="logBegin">Logs the beginning.</param>
+    /// <param name="logEnd">Logs the end.</param>
+    /// <param name="message">The name of the beginning's event.</param>
+    internal EpisodeLog<T> CreateEpisodes<T>(Action<T> logBegin, Action logEnd, string message) =>
+        new(TrySchedule, logBegin, logEnd, count => Log.MessagesLeftOut(Logger, count, message));
+
+    private LogLimiter CreateLimiter(string message) => new(TrySchedule, count => Log.MessagesLeftOut(Logger, count, message));
+
+    private void OnThreadStartFailed(Exception reason)
+    {
+        if (_threadStartFailures.TryPass())
+        {
+            Log.ThreadStartFailed(Logger, reason);
+        }
+    }
+
+    private void OnUnhandledException(EventLoop loop, Exception exception)
+    {
+        if (_exceptions.TryPass())
+        {
+            Log.LoopException(Logger, loop.Index, exception);
+        }
+    }
+
+    private bool TrySchedule(TimeSpan delay, Action call)
+    {
+        // Null until the group's constructor has returned. A loop that has ended takes no call.
+        return Group is { } group && group.Loops.Any(loop => loop.TryPost(_ => loop.Schedule(delay, static call => ((Action)call!)(), call), null));
     }
 }

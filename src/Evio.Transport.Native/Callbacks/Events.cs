@@ -35,7 +35,8 @@ public delegate EvioAction DataCallback(Connection connection, ReadOnlySpan<byte
 
 /// <summary>The time that <see cref="Events.Tick"/> asked for has come.</summary>
 /// <param name="delay">
-/// To be set: the time from this tick's due moment to the next one's, so that ticks do not drift. Zero or less ends them.
+/// To be set: the time from this tick's due moment to the next one's, so that ticks do not drift. If that moment has passed when the call returns, the next tick
+/// comes at the first whole number of delays after the due moment that is still ahead: what was missed is left out. Zero or less ends the ticks.
 /// </param>
 public delegate EvioAction TickCallback(out TimeSpan delay);
 
@@ -127,6 +128,6 @@ public sealed class Events
     public Action<Connection, Exception>? DatagramFailed { get; set; }
 
     /// <inheritdoc cref="TickCallback"/>
-    /// <remarks>Called on loop 0, first when the server starts.</remarks>
+    /// <remarks>Called on loop 0, first when the server starts. Ticks that a late one has missed are not made up for.</remarks>
     public TickCallback? Tick { get; set; }
 }

@@ -122,10 +122,20 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 
         if (delay > TimeSpan.Zero && !_stopping)
         {
-            // From the moment that this tick was due, not from now: late ticks do not make the next ones later.
-            var next = due + (long)(delay.TotalSeconds * Stopwatch.Frequency);
-            var wait = delay - Stopwatch.GetElapsedTime(due);
-            loop.Schedule(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _ => Tick(next), null);
+            var now = Stopwatch.GetTimestamp();
+            var next = NextTick(due, delay, now);
+            loop.Schedule(Stopwatch.GetElapsedTime(now, next), _ => Tick(next), null);
         }
+    }
+
+    /// <summary>When the next tick is due: a whole number of delays after the last one was, so that ticks do not drift, and not before now.</summary>
+    /// <param name="due">When the last tick was due.</param>
+    /// <param name="delay">The delay, more than zero.</param>
+    /// <param name="now">The moment. Ticks that were due before it are left out.</param>
+    internal static long NextTick(long due, TimeSpan delay, long now)
+    {
+        var period = Math.Max(1, (long)(delay.TotalSeconds * Stopwatch.Frequency));
+        var passed = Math.Max(0, now - due) / period;
+        return period >= long.MaxValue - Math.Max(due, now) ? long.MaxValue : due + ((passed + 1) * period);
     }
 }

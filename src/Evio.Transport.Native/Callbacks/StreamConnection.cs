@@ -23,6 +23,9 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     /// <summary>How many buffers of input one connection may take before the others of its loop get their turn.</summary>
     private const int MaxReceivesPerTurn = 16;
 
+    /// <summary>How many wakes one posted call serves before the others of its loop get their turn.</summary>
+    internal const int MaxWakesPerTurn = 16;
+
     private readonly ServerLoop _owner;
     private readonly IStreamChannel _channel;
     private readonly OutputQueue _output;
@@ -307,21 +310,33 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             return;
         }
 
-        for (var wakes = Interlocked.Exchange(ref _wakes, 0); wakes > 0 && _state == State.Open; wakes--)
+        var wakes = Interlocked.Exchange(ref _wakes, 0);
+        for (var i = 0; wakes > 0 && _state == State.Open; i++, wakes--)
         {
+            if (i == MaxWakesPerTurn)
+            {
+                PostWakes(wakes);
+                break;
+            }
+
             if (!TryCallData(default, null))
             {
-                // The others' turn comes after this one, unless a call for later ones is on its way already.
-                if (wakes > 1 && Interlocked.Add(ref _wakes, wakes - 1) == wakes - 1)
-                {
-                    _ = Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this);
-                }
-
+                // The others' turn comes after this one.
+                PostWakes(wakes - 1);
                 return;
             }
         }
 
         EndTurn();
+    }
+
+    /// <summary>Has wakes that were counted already called later, unless a call for later ones is on its way already.</summary>
+    private void PostWakes(int wakes)
+    {
+        if (wakes > 0 && Interlocked.Add(ref _wakes, wakes) == wakes)
+        {
+            _ = Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this);
+        }
     }
 
     private void SendPosted(ReadOnlyMemory<byte> data, TaskCompletionSource completion)

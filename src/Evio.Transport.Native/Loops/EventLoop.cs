@@ -33,7 +33,7 @@ public sealed class EventLoop : IMonitored
     private readonly Poller _poller;
     private readonly RegistrationTable _registrations = new();
     private readonly WorkQueue _work = new();
-    private readonly TimerQueue _timers = new();
+    private readonly TimerQueue _timers;
     private readonly LoopScheduling _scheduling;
     private readonly LoopThreads _threads;
     private readonly int? _processor;
@@ -47,11 +47,9 @@ public sealed class EventLoop : IMonitored
     private volatile bool _ending;
     private TurnTaking _turns;
 
-    // Where the pass is: how many events the last wait brought, the next of them, the posted calls that were taken, and the next of those.
+    // Where the pass is: how many events the last wait brought, and the next of them. Which posted call is the next one, the queue knows.
     private int _eventCount;
     private int _nextEvent;
-    private List<WorkItem> _taken = [];
-    private int _nextTaken;
     private long _passBegan;
 
     // What the thread whose turn it is has gone into a call for.
@@ -68,6 +66,7 @@ public sealed class EventLoop : IMonitored
         _poller = poller;
         Meter = meter;
         _threads = threads;
+        _timers = new TimerQueue(() => _ = TryPostOwn(static loop => ((EventLoop)loop!)._timers.TidyAsAsked(), this));
         _scheduling = options.Scheduling;
         _processor = options.Affinity.Count > 0 ? options.Affinity[index % options.Affinity.Count] : null;
     }
@@ -95,6 +94,9 @@ public sealed class EventLoop : IMonitored
 
     /// <summary>What makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes them.</summary>
     internal PoolDispatcher? Dispatcher { get; set; }
+
+    /// <summary>The number of timers that the loop keeps, with those called off that it has not removed yet.</summary>
+    internal int TimerCount => _timers.Count;
 
     /// <summary>The number of open connections that the loop owns, those on their way to it included. To be read from any thread.</summary>
     public int ConnectionCount => Volatile.Read(ref _connectionCount);
@@ -155,12 +157,12 @@ public sealed class EventLoop : IMonitored
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
         ArgumentNullException.ThrowIfNull(callback);
-        return Add(new LoopTimer(delay, callback, state, mayBlock: true));
+        return Add(new LoopTimer(_timers, delay, callback, state, mayBlock: true));
     }
 
     /// <summary>The same for a call of the reactor's, which does not block and keeps the turn.</summary>
     internal LoopTimer ScheduleInternal(TimeSpan delay, Action<object?> callback, object? state) =>
-        Add(new LoopTimer(delay, callback, state, mayBlock: false));
+        Add(new LoopTimer(_timers, delay, callback, state, mayBlock: false));
 
     private LoopTimer Add(LoopTimer timer)
     {
@@ -344,6 +346,8 @@ public sealed class EventLoop : IMonitored
         {
             Report(exception);
         }
+
+        AmbientState.Restore();
     }
 
     /// <summary>Makes a call that has begun to compute, and those that wait for its end.</summary>
@@ -668,6 +672,7 @@ public sealed class EventLoop : IMonitored
             }
 
             Wait();
+            _work.BeginPass();
             _passBegan = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
         }
 
@@ -684,6 +689,7 @@ public sealed class EventLoop : IMonitored
         {
             _call = null;
             Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
+            thread.Restore();
         }
 
         return thread.Loop == this;
@@ -697,8 +703,10 @@ public sealed class EventLoop : IMonitored
             var timer = _timers.MillisecondsToNext();
             var limit = timer < 0 || timer > _pollingDeferred.TotalMilliseconds ? _pollingDeferred : TimeSpan.FromMilliseconds(timer);
             _pollingDeferred = default;
-            _work.Park(limit);
-            return;
+            if (_work.TryPark(limit))
+            {
+                return;
+            }
         }
 
         if (!_work.TryBlock())
@@ -720,6 +728,7 @@ public sealed class EventLoop : IMonitored
         {
             var (token, events) = _poller.GetEvent(_nextEvent++);
             Raise(token, events);
+            thread.Restore();
             if (thread.Loop != this)
             {
                 return false;
@@ -731,33 +740,15 @@ public sealed class EventLoop : IMonitored
 
     private bool TryRunWork(LoopThread thread)
     {
-        // Unless some are left over from a thread that was late.
-        if (_nextTaken == _taken.Count)
+        while (_work.TryTake(out var item))
         {
-            TakeWork();
-        }
-
-        while (_nextTaken < _taken.Count)
-        {
-            var item = _taken[_nextTaken++];
             if (!TryRun(thread, item.Callback, item.State, item.MayBlock))
             {
                 return false;
             }
         }
 
-        // While the loop waits it holds nobody's objects.
-        _taken.Clear();
-        _nextTaken = 0;
         return true;
-    }
-
-    private void TakeWork()
-    {
-        // It is not empty after a last call that cost its thread the loop. The queue fills this list again, after the next one.
-        _taken.Clear();
-        _nextTaken = 0;
-        _taken = _work.Take();
     }
 
     private bool TryRunTimers(LoopThread thread)
@@ -801,12 +792,14 @@ public sealed class EventLoop : IMonitored
         {
             BeginCall(thread);
             Run(callback, state);
+            thread.Restore();
             return TryReturn(thread);
         }
 
         thread.NoteKept(1);
         Run(callback, state);
         thread.NoteKept(-1);
+        thread.Restore();
         return thread.Loop == this;
     }
 
@@ -870,8 +863,10 @@ public sealed class EventLoop : IMonitored
                 foreach (var target in _registrations.Snapshot())
                 {
                     Stop(target);
+                    thread.Restore();
                 }
 
+                _work.BeginPass();
                 _ = TryRunWork(thread);
             }
             while (_registrations.Count > 0 || !_work.TryClose());

@@ -10,6 +10,7 @@ internal sealed class LoopThread
 
     private readonly LoopThreads _threads;
     private readonly Thread _thread;
+    private readonly string _name;
     private readonly object _signal = new();
     private EventLoop? _assigned;
     private bool _dismissed;
@@ -22,6 +23,7 @@ internal sealed class LoopThread
     internal LoopThread(LoopThreads threads, string name)
     {
         _threads = threads;
+        _name = name;
         _thread = new Thread(Run) { IsBackground = true, Name = name };
     }
 
@@ -60,8 +62,8 @@ internal sealed class LoopThread
     /// <summary>The same for the calling thread, if it is one.</summary>
     internal static void NoteKeptCall(int change) => OnThisThread?.NoteKept(change);
 
-    /// <summary>Starts the thread; it waits for a loop.</summary>
-    internal void Start() => _thread.Start();
+    /// <summary>Starts the thread, without its creator's context; it waits for a loop.</summary>
+    internal void Start() => _thread.UnsafeStart();
 
     internal void Join() => _thread.Join();
 
@@ -104,9 +106,34 @@ internal sealed class LoopThread
         }
     }
 
+    /// <summary>Takes back all that user code may have left on the calling thread, this one. After each event, posted call and timer.</summary>
+    internal void Restore()
+    {
+        AmbientState.Restore();
+        if (!_thread.IsBackground)
+        {
+            _thread.IsBackground = true;
+        }
+    }
+
+    /// <summary>The part of that which the thread keeps itself, and which costs next to nothing to look at.</summary>
+    internal void RestoreProperties()
+    {
+        if (_thread.Priority != ThreadPriority.Normal)
+        {
+            _thread.Priority = ThreadPriority.Normal;
+        }
+
+        if (!ReferenceEquals(_thread.Name, _name))
+        {
+            _thread.Name = _name;
+        }
+    }
+
     private void Run()
     {
         OnThisThread = this;
+        AmbientState.Begin();
         while (Persist(WaitForLoop) is { } loop)
         {
             Loop = loop;

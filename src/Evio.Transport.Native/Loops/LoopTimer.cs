@@ -1,15 +1,20 @@
 using System.Diagnostics;
+using Evio.Transport.Native.Loops;
 
 namespace Evio.Transport.Native;
 
 /// <summary>A call that a loop makes once, at or after a moment; made by <see cref="EventLoop.Schedule"/>.</summary>
 public sealed class LoopTimer
 {
-    private readonly object? _state;
-    private Action<object?>? _callback;
+    private readonly TimerQueue _queue;
 
-    internal LoopTimer(TimeSpan delay, Action<object?> callback, object? state, bool mayBlock)
+    // The callback is taken by the one caller that makes the call or calls it off, and who takes it takes the state.
+    private Action<object?>? _callback;
+    private object? _state;
+
+    internal LoopTimer(TimerQueue queue, TimeSpan delay, Action<object?> callback, object? state, bool mayBlock)
     {
+        _queue = queue;
         _callback = callback;
         _state = state;
         MayBlock = mayBlock;
@@ -28,10 +33,25 @@ public sealed class LoopTimer
     internal bool MayBlock { get; }
 
     /// <summary>
-    /// Calls the timer off. From any thread, but only on the timer's loop it is certain that the call does not begin at this moment; without effect when it was made
-    /// or called off before.
+    /// Calls the timer off, and lets go of the callback and its state. From any thread, but only on the timer's loop it is certain that the call does not begin at
+    /// this moment; without effect when it was made or called off before.
     /// </summary>
-    public void Cancel() => Volatile.Write(ref _callback, null);
+    public void Cancel()
+    {
+        if (Interlocked.Exchange(ref _callback, null) is not null)
+        {
+            _state = null;
+            _queue.NoteCancelled();
+        }
+    }
 
-    internal void Fire() => Interlocked.Exchange(ref _callback, null)?.Invoke(_state);
+    internal void Fire()
+    {
+        if (Interlocked.Exchange(ref _callback, null) is { } callback)
+        {
+            var state = _state;
+            _state = null;
+            callback(state);
+        }
+    }
 }

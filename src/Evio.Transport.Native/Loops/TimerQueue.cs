@@ -3,16 +3,63 @@ using System.Diagnostics;
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>A loop's timers, the earliest first and those of the same moment in the order of their creation.</summary>
-internal sealed class TimerQueue
+/// <remarks>
+/// Timers are called off from any thread, and the queue is the loop's. So a cancelled timer stays until the loop removes it: when it is the next one, or together
+/// with the others when they are more than half of the queue (<see cref="Tidy"/>). The loop looks for that when it adds a timer and before it waits; a thread
+/// that calls off one too many asks for it. So the queue has at most twice as many entries as there are pending timers, or
+/// <see cref="MaxCancelled"/> more, and a cancelled timer costs a constant number of steps.
+/// </remarks>
+/// <param name="askToTidy">Has the loop call <see cref="TidyAsAsked"/>. From any thread.</param>
+internal sealed class TimerQueue(Action askToTidy)
 {
+    /// <summary>How many cancelled timers the queue keeps, however few are pending.</summary>
+    internal const int MaxCancelled = 64;
+
     private readonly PriorityQueue<LoopTimer, (long Due, long Order)> _timers = new();
     private long _order;
 
-    internal void Add(LoopTimer timer) => _timers.Enqueue(timer, (timer.Due, _order++));
+    // How many timers were called off since the queue was tidied up, at least as many as it still has of them; and whether the loop was asked to do so. Any thread's.
+    private int _cancelled;
+    private int _asked;
+
+    /// <summary>The number of entries, cancelled ones included. On other threads it may be outdated.</summary>
+    internal int Count => _timers.Count;
+
+    internal bool IsEmpty => _timers.Count == 0;
+
+    private bool IsCrowded => Volatile.Read(ref _cancelled) > Math.Max(MaxCancelled, _timers.Count / 2);
+
+    internal void Add(LoopTimer timer)
+    {
+        Tidy();
+        if (timer.IsPending)
+        {
+            _timers.Enqueue(timer, (timer.Due, _order++));
+        }
+    }
+
+    /// <summary>Counts a timer that was called off, wherever it is by now. From any thread.</summary>
+    internal void NoteCancelled()
+    {
+        Interlocked.Increment(ref _cancelled);
+        if (IsCrowded && Interlocked.Exchange(ref _asked, 1) == 0)
+        {
+            askToTidy();
+        }
+    }
+
+    /// <summary>Does what <see cref="NoteCancelled"/> has asked for.</summary>
+    internal void TidyAsAsked()
+    {
+        // First, so that a timer that is called off from now on asks again.
+        Interlocked.Exchange(ref _asked, 0);
+        Tidy();
+    }
 
     /// <summary>How long the loop may block, in milliseconds as <see cref="Polling.Poller.Wait"/> takes them.</summary>
     internal int MillisecondsToNext()
     {
+        Tidy();
         while (_timers.TryPeek(out var timer, out var when))
         {
             if (!timer.IsPending)
@@ -45,5 +92,29 @@ internal sealed class TimerQueue
         return null;
     }
 
-    internal bool IsEmpty => _timers.Count == 0;
+    private void Tidy()
+    {
+        if (IsCrowded)
+        {
+            RemoveCancelled();
+        }
+    }
+
+    private void RemoveCancelled()
+    {
+        // Before the look at the timers: one that is called off after it was looked at is counted for the next time.
+        Interlocked.Exchange(ref _cancelled, 0);
+        var pending = new List<(LoopTimer, (long, long))>();
+        foreach (var (timer, when) in _timers.UnorderedItems)
+        {
+            if (timer.IsPending)
+            {
+                pending.Add((timer, when));
+            }
+        }
+
+        _timers.Clear();
+        _timers.EnqueueRange(pending);
+        _timers.TrimExcess();
+    }
 }

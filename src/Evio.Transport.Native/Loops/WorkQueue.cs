@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>A call to be made on a loop.</summary>
@@ -10,10 +13,12 @@ internal readonly record struct WorkItem(Action<object?> Callback, object? State
 /// What other threads want done on a loop, and whether that loop has to be woken for it.
 /// </summary>
 /// <remarks>
+/// <para>
 /// Two lists take turns: producers append to one under the lock, the loop runs the other without it. The same lock guards
 /// <see cref="_awake"/>, so the questions "is there work?" and "does the loop block?" have one answer at any moment and no wake-up can
 /// get lost between them: a producer that finds the loop awake knows that it will look again before it blocks, and one that finds it blocked is
 /// the only one to write the wake-up for this pass.
+/// </para>
 /// <code>
 ///              TryEnqueue            TryBlock, empty   TryBlock, not empty   SetAwake   Park, empty
 ///  awake       append                blocked           awake                 awake      parked, until the time is up
@@ -21,18 +26,51 @@ internal readonly record struct WorkItem(Action<object?> Callback, object? State
 ///  parked      append, awake         -                 -                     -          -
 ///  closed      refused               -                 -                     closed     -
 /// </code>
+/// <para>
 /// A loop that is parked waits here, for items alone, and costs its wakers no system call of the poller's.
+/// </para>
+/// <para>
+/// A pass of the loop runs at most <see cref="MaxItemsPerPass"/> items, however many there are. What is left of the list counts as work, and comes before what
+/// has come in since. Where the pass stands is kept here and not on a stack: the thread that takes the loop over goes on there.
+/// </para>
 /// </remarks>
 internal sealed class WorkQueue
 {
+    /// <summary>
+    /// How many items run before the loop looks at its descriptors and timers. A look that finds nothing costs about as much as one item, so beside
+    /// this many it does not count.
+    /// </summary>
+    internal const int MaxItemsPerPass = 64;
+
+    /// <summary>The capacity that an empty list keeps. A burst's larger one is given back.</summary>
+    internal const int MaxKeptCapacity = 1024;
+
     // A monitor and no Lock, because a parked loop waits on it.
     private readonly object _lock = new();
     private List<WorkItem> _incoming = [];
-    private List<WorkItem> _running = [];
     private bool _awake = true;
     private bool _parked;
     private bool _ending;
     private bool _closed;
+
+    // The loop's: what it runs, the next of it, and where the pass's share ends; negative until the pass comes to its share.
+    private List<WorkItem> _running = [];
+    private int _next;
+    private int _shareEnd = -1;
+
+    /// <summary>What the lists have room for.</summary>
+    internal int Capacity
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _incoming.Capacity + _running.Capacity;
+            }
+        }
+    }
+
+    private bool IsAnyLeft => _next < _running.Count;
 
     /// <summary>Adds an item, from any thread.</summary>
     /// <param name="item">What to do.</param>
@@ -70,7 +108,7 @@ internal sealed class WorkQueue
     {
         lock (_lock)
         {
-            _awake = _incoming.Count > 0;
+            _awake = IsAnyLeft || _incoming.Count > 0;
             return !_awake;
         }
     }
@@ -85,29 +123,76 @@ internal sealed class WorkQueue
     }
 
     /// <summary>Waits, on the loop, until there is work or the time is up.</summary>
-    internal void Park(TimeSpan limit)
+    /// <returns>False when there was work already, and it did not wait.</returns>
+    internal bool TryPark(TimeSpan limit)
     {
         lock (_lock)
         {
-            if (_incoming.Count == 0)
+            if (IsAnyLeft || _incoming.Count > 0)
             {
-                _parked = true;
-                _ = Monitor.Wait(_lock, limit);
-                _parked = false;
+                return false;
             }
+
+            _parked = true;
+            _ = Monitor.Wait(_lock, limit);
+            _parked = false;
+            return true;
         }
     }
 
+    /// <summary>Lets the loop take its next share.</summary>
+    internal void BeginPass() => _shareEnd = -1;
+
     /// <summary>
-    /// Takes all that has come in; the caller clears the list. What its items enqueue in turn is for the next pass, so that the descriptors
-    /// get their share however busy the queue is.
+    /// Takes the next item of the pass's share. What the items enqueue in turn is for a later pass, so that the descriptors get their share however busy the queue
+    /// is.
     /// </summary>
-    internal List<WorkItem> Take()
+    internal bool TryTake(out WorkItem item)
     {
-        lock (_lock)
+        if (_shareEnd < 0)
         {
-            (_incoming, _running) = (_running, _incoming);
-            return _running;
+            BeginShare();
+        }
+
+        if (_next < _shareEnd)
+        {
+            item = _running[_next++];
+            return true;
+        }
+
+        EndShare();
+        item = default;
+        return false;
+    }
+
+    private void BeginShare()
+    {
+        if (!IsAnyLeft)
+        {
+            Debug.Assert(_running.Count == 0);
+            lock (_lock)
+            {
+                (_incoming, _running) = (_running, _incoming);
+            }
+        }
+
+        _shareEnd = Math.Min(_running.Count, _next + MaxItemsPerPass);
+    }
+
+    /// <summary>While the loop waits, or looks after its descriptors, the list holds nothing that has run.</summary>
+    private void EndShare()
+    {
+        if (IsAnyLeft)
+        {
+            CollectionsMarshal.AsSpan(_running)[Math.Max(0, _next - MaxItemsPerPass).._next].Clear();
+            return;
+        }
+
+        _running.Clear();
+        _next = _shareEnd = 0;
+        if (_running.Capacity > MaxKeptCapacity)
+        {
+            _running.Capacity = 0;
         }
     }
 
@@ -127,7 +212,7 @@ internal sealed class WorkQueue
     {
         lock (_lock)
         {
-            return _closed = _incoming.Count == 0;
+            return _closed = !IsAnyLeft && _incoming.Count == 0;
         }
     }
 }

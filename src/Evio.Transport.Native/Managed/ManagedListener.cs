@@ -21,6 +21,9 @@ internal sealed class ManagedListener : IServerListener
     private readonly SocketFile? _socketFile;
     private readonly CancellationTokenSource _closing = new();
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // How many more connections may be on their way to all loops. Some loop has room as long as one may.
+    private readonly SemaphoreSlim _room;
+    private readonly HandOvers _handOvers;
     private State _state;
     private int _failures;
 
@@ -34,6 +37,9 @@ internal sealed class ManagedListener : IServerListener
         _socket = socket;
         LocalEndPoint = endPoint;
         _socketFile = socketFile;
+        var backlog = new StreamListenerOptions().Backlog;
+        _room = new SemaphoreSlim(backlog * server.NumLoops);
+        _handOvers = new HandOvers(server.NumLoops, backlog);
     }
 
     private enum State
@@ -136,10 +142,16 @@ internal sealed class ManagedListener : IServerListener
 
     private async Task AcceptAsync()
     {
+        var isRoomTaken = false;
         try
         {
-            HandOver(await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false));
+            // Before the accept, so that what no loop takes waits in the backlog.
+            await _room.WaitAsync(_closing.Token).ConfigureAwait(false);
+            isRoomTaken = true;
+            var accepted = await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false);
+            isRoomTaken = false;
             _failures = 0;
+            HandOver(accepted);
         }
         catch (OperationCanceledException)
         {
@@ -155,6 +167,13 @@ internal sealed class ManagedListener : IServerListener
             _failures = 0;
             _server.Loops[0].Meter.AcceptFailed();
             await BackOffAsync().ConfigureAwait(false);
+        }
+        finally
+        {
+            if (isRoomTaken)
+            {
+                _room.Release();
+            }
         }
     }
 
@@ -195,7 +214,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void HandOver(Socket accepted)
     {
-        var owner = _server.Group.Balancer.Assign();
+        var owner = _server.Group.Balancer.Assign(handOvers: _handOvers);
         ManagedStreamSocket socket;
         try
         {
@@ -210,6 +229,7 @@ internal sealed class ManagedListener : IServerListener
         {
             // Reset before it was accepted, which some systems answer the first call with.
             owner.ConnectionRemoved();
+            EndHandOver(owner);
             accepted.Dispose();
             return;
         }
@@ -221,6 +241,7 @@ internal sealed class ManagedListener : IServerListener
                 static state =>
                 {
                     var (listener, socket) = ((ManagedListener, ManagedStreamSocket))state!;
+                    listener.EndHandOver(socket.Loop);
                     try
                     {
                         listener.Deliver(socket);
@@ -232,9 +253,16 @@ internal sealed class ManagedListener : IServerListener
                 },
                 (this, socket)))
         {
+            EndHandOver(owner);
             socket.Close();
             Release();
         }
+    }
+
+    private void EndHandOver(EventLoop owner)
+    {
+        _handOvers.End(owner);
+        _room.Release();
     }
 
     private void Deliver(ManagedStreamSocket socket)

@@ -10,5 +10,7 @@ internal static class Stopwatch
 
     internal static long GetTimestamp() => Execution.Current.Now;
 
+    internal static TimeSpan GetElapsedTime(long start, long end) => TimeSpan.FromTicks(end - start);
+
     internal static TimeSpan GetElapsedTime(long start) => TimeSpan.FromTicks(GetTimestamp() - start);
 }

@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Evio.Transport.Native.Callbacks;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -132,12 +133,13 @@ public sealed class EvioTests
 
     [Theory]
     [MemberData(nameof(Schemes))]
-    public async Task Ticks_AreLoop0sAndDoNotDrift(string scheme)
+    public async Task Ticks_AreLoop0sAndLeaveOutWhatALateOneMissed(string scheme)
     {
+        const int Last = 12;
         await using var site = new Site(scheme);
-        var delay = TimeSpan.FromMilliseconds(50);
+        var delay = TimeSpan.FromMilliseconds(10);
         var ticks = 0;
-        var passes = 0;
+        var firstEnded = 0L;
         EventLoop? loop = null;
         var events = new Events
         {
@@ -153,32 +155,52 @@ public sealed class EvioTests
                 next = delay;
                 if (++ticks == 1)
                 {
-                    // The next five are due when this one returns, and no time has to pass until they have come.
-                    for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < 5 * delay;)
+                    // So many are missed.
+                    for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < 2 * Last * delay;)
                     {
                         Thread.SpinWait(1000);
                     }
 
-                    Pass(null);
+                    firstEnded = Stopwatch.GetTimestamp();
+                }
+                else
+                {
+                    // The second is due after the first one's end, and those that follow at least a delay apart.
+                    Assert.True(Stopwatch.GetElapsedTime(firstEnded) >= (ticks - 2) * delay);
                 }
 
-                return ticks == 6 ? EvioAction.Shutdown : EvioAction.None;
+                return ticks == Last ? EvioAction.Shutdown : EvioAction.None;
             },
         };
 
         await site.ServeAsync(events, LoopScheduling.Inline).Within();
 
-        Assert.InRange(passes, 5, 10);
+        Assert.Equal(Last, ticks);
+    }
 
-        // The loop does not wait between its passes while it has a posted call.
-        void Pass(object? state)
-        {
-            if (ticks < 6)
-            {
-                passes++;
-                Assert.True(loop!.TryPost(Pass, null));
-            }
-        }
+    [Theory]
+    [InlineData(0, 10, 1, 10)]
+    [InlineData(0, 10, 0, 10)]
+    [InlineData(100, 10, 95, 110)]
+    [InlineData(0, 10, 9, 10)]
+    [InlineData(0, 10, 10, 20)]
+    [InlineData(0, 10, 11, 20)]
+    [InlineData(3, 10, 2012, 2013)]
+    [InlineData(3, 7, 2012, 2019)]
+    public void Tick_IsDueAWholeNumberOfDelaysAfterTheLastOne(long due, int delay, long now, long expected)
+    {
+        var millisecond = Stopwatch.Frequency / 1000;
+
+        Assert.Equal(expected * millisecond, ServerLoop.NextTick(due * millisecond, TimeSpan.FromMilliseconds(delay), now * millisecond));
+    }
+
+    [Fact]
+    public void Tick_MayBeAsFarAwayAsATimeSpanReachesAndAsNear()
+    {
+        var now = Stopwatch.GetTimestamp();
+
+        Assert.Equal(long.MaxValue, ServerLoop.NextTick(now, TimeSpan.MaxValue, now + 5));
+        Assert.InRange(ServerLoop.NextTick(now, TimeSpan.FromTicks(1), now + 1_000_000), now + 1_000_001, now + 1_001_000);
     }
 
     [Theory]

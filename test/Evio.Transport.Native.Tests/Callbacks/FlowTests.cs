@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Loops;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -391,6 +392,47 @@ public sealed class FlowTests
         await server.StopAsync(TimeSpan.FromMilliseconds(20)).Within();
 
         Assert.Equal(1, closed.Value);
+    }
+
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task IdleTimeout_OfConnectionsThatHaveEndedLeavesNoTimers(string scheme)
+    {
+        const int Count = 300;
+        await using var site = new Site(scheme);
+        var closed = new Counter();
+        await site.StartAsync(new Events
+        {
+            Opened = (_, ref options) =>
+            {
+                options.IdleTimeout = TimeSpan.FromMinutes(5);
+                return EvioAction.None;
+            },
+            Data = static (connection, input) =>
+            {
+                connection.Write(input);
+                return EvioAction.None;
+            },
+            Closed = (_, _) =>
+            {
+                closed.Add();
+                return EvioAction.None;
+            },
+        });
+
+        // Its timer is older than all others.
+        using var idle = await site.ConnectAsync();
+        await idle.ExpectEchoAsync("x");
+        for (var i = 1; i <= Count; i++)
+        {
+            using (var client = await site.ConnectAsync())
+            {
+                await client.ExpectEchoAsync("x");
+            }
+
+            await closed.ReachesAsync(i);
+            Assert.InRange(site.Server!.Loops[0].TimerCount, 1, 1 + TimerQueue.MaxCancelled + 1);
+        }
     }
 
     [Theory]

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;
@@ -191,6 +193,121 @@ public sealed class TimerTests : IAsyncLifetime
     [Fact]
     public void A_delay_cannot_be_negative() =>
         Assert.Throws<ArgumentOutOfRangeException>(() => Loop.Schedule(TimeSpan.FromTicks(-1), static _ => { }, null));
+
+    /// <summary>While an older timer is pending, which is never removed before it is due.</summary>
+    [Fact]
+    public async Task Timers_that_are_called_off_on_the_loop_leave_neither_their_states_nor_their_entries()
+    {
+        const int Count = 100_000;
+        var states = new List<WeakReference>();
+        var most = 0;
+        await _group.RunAsync(() =>
+        {
+            Loop.Schedule(TimeSpan.FromHours(1), static _ => { }, null);
+            for (var i = 0; i < Count; i++)
+            {
+                ScheduleWithState(states, keep: i % 1000 == 0).Cancel();
+                most = Math.Max(most, Loop.TimerCount);
+            }
+        });
+
+        Assert.InRange(most, 1, 2 + TimerQueue.MaxCancelled + 1);
+        AssertCollected(states);
+    }
+
+    [Fact]
+    public async Task Timers_that_are_called_off_on_other_threads_leave_neither_their_states_nor_their_entries()
+    {
+        const int Count = 20_000;
+        var states = new List<WeakReference>();
+        var timers = new List<LoopTimer>();
+        await _group.RunAsync(() =>
+        {
+            Loop.Schedule(TimeSpan.FromHours(1), static _ => { }, null);
+            for (var i = 0; i < Count; i++)
+            {
+                timers.Add(ScheduleWithState(states, keep: i % 1000 == 0));
+            }
+        });
+        Waiting.Until(() => Loop.TimerCount == Count + 1);
+
+        Waiting.InParallel(2, thread =>
+        {
+            for (var i = thread; i < Count; i += 2)
+            {
+                timers[i].Cancel();
+            }
+        });
+
+        // Nothing else happens on the loop.
+        Waiting.Until(() => Loop.TimerCount <= 1 + TimerQueue.MaxCancelled + 1);
+        AssertCollected(states);
+        Assert.All(timers, static timer => Assert.False(timer.IsPending));
+    }
+
+    [Fact]
+    public async Task A_timer_that_is_called_off_while_its_loop_is_held_lets_go_of_its_state_at_once()
+    {
+        var states = new List<WeakReference>();
+        LoopTimer? timer = null;
+        await _group.RunAsync(() => timer = ScheduleWithState(states, keep: true));
+        using (_group.KeepBusy())
+        {
+            timer!.Cancel();
+
+            AssertCollected(states);
+        }
+    }
+
+    [Fact]
+    public async Task A_timer_that_has_fired_lets_go_of_its_state()
+    {
+        var states = new List<WeakReference>();
+        LoopTimer? timer = null;
+        await _group.RunAsync(() => timer = ScheduleWithState(states, keep: true, TimeSpan.Zero));
+
+        Waiting.Until(() => !timer!.IsPending);
+        await _group.SettleAsync();
+        AssertCollected(states);
+        GC.KeepAlive(timer);
+    }
+
+    /// <summary>Either it is called with its state, or it was called off.</summary>
+    [Fact]
+    public async Task A_timer_that_is_called_off_while_it_fires_has_its_state_or_is_not_called()
+    {
+        const int Rounds = 5_000;
+        var state = new object();
+        var wrong = 0;
+        for (var i = 0; i < Rounds; i++)
+        {
+            var timer = Loop.Schedule(TimeSpan.Zero, given => wrong += given == state ? 0 : 1, state);
+            Thread.SpinWait(i % 200);
+            timer.Cancel();
+        }
+
+        await _group.SettleAsync();
+        Assert.Equal(0, wrong);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private LoopTimer ScheduleWithState(List<WeakReference> states, bool keep, TimeSpan? delay = null)
+    {
+        var state = new byte[1024];
+        if (keep)
+        {
+            states.Add(new WeakReference(state));
+        }
+
+        return Loop.Schedule(delay ?? TimeSpan.FromMinutes(5), static _ => { }, state);
+    }
+
+    private static void AssertCollected(List<WeakReference> states)
+    {
+        Assert.NotEmpty(states);
+        GC.Collect();
+        Assert.All(states, static state => Assert.False(state.IsAlive));
+    }
 
     private async Task<IEnumerable<int>> FireAsync(params int[] delays)
     {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Tests.Support;
 
@@ -45,7 +46,7 @@ public sealed class WorkQueueTests
             Assert.True(_queue.TryBlock());
             Assert.Equal([true, false], Enqueue(2));
             _queue.SetAwake();
-            _queue.Take().Clear();
+            _ = Take();
         }
     }
 
@@ -61,21 +62,22 @@ public sealed class WorkQueueTests
     [Fact]
     public void Items_are_taken_in_the_order_they_came()
     {
-        Enqueue(100);
+        Enqueue(2 * WorkQueue.MaxItemsPerPass);
 
-        Assert.Equal(Enumerable.Range(0, 100), _queue.Take().Select(static item => (int)item.State!));
+        Assert.Equal(Enumerable.Range(0, 2 * WorkQueue.MaxItemsPerPass), TakeAll());
     }
 
     [Fact]
     public void What_comes_while_items_run_is_for_the_next_pass()
     {
         Enqueue(1);
-        var taken = _queue.Take();
+        _queue.BeginPass();
+        Assert.True(_queue.TryTake(out _));
         Enqueue(2);
 
-        Assert.Single(taken);
-        taken.Clear();
-        Assert.Equal(2, _queue.Take().Count);
+        Assert.False(_queue.TryTake(out _));
+        Assert.False(_queue.TryTake(out _));
+        Assert.Equal(2, Take().Count);
     }
 
     [Fact]
@@ -84,7 +86,7 @@ public sealed class WorkQueueTests
         Enqueue(1);
         Assert.False(_queue.TryClose());
         Enqueue(1);
-        _queue.Take().Clear();
+        _ = Take();
 
         Assert.True(_queue.TryClose());
     }
@@ -96,7 +98,7 @@ public sealed class WorkQueueTests
 
         Assert.False(_queue.TryEnqueue(Item(1), out var mustWake));
         Assert.False(mustWake);
-        Assert.Empty(_queue.Take());
+        Assert.Empty(Take());
     }
 
     [Fact]
@@ -107,7 +109,7 @@ public sealed class WorkQueueTests
 
         Assert.False(_queue.TryEnqueue(Item(1), out _));
         Assert.True(_queue.TryEnqueue(Item(1), out _, isOwn: true));
-        Assert.Equal(2, _queue.Take().Count);
+        Assert.Equal(2, Take().Count);
     }
 
     [Fact]
@@ -131,9 +133,7 @@ public sealed class WorkQueueTests
             // The producers stand still here, so this is the loop's part of the round.
             Assert.Equal(1, Interlocked.Exchange(ref wakes, 0));
             _queue.SetAwake();
-            var taken = _queue.Take();
-            Assert.Equal(Producers, taken.Count);
-            taken.Clear();
+            Assert.Equal(Producers, Take().Count);
             Assert.True(_queue.TryBlock());
         });
         Assert.True(_queue.TryBlock());
@@ -174,14 +174,11 @@ public sealed class WorkQueueTests
                     _queue.SetAwake();
                 }
 
-                var taken = _queue.Take();
-                foreach (var (_, state, _) in taken)
+                foreach (var (_, state, _) in Take())
                 {
                     var (producer, number) = ((int, int))state!;
                     Assert.Equal(next[producer]++, number);
                 }
-
-                taken.Clear();
             }
         });
         Waiting.InParallel(Producers, producer =>
@@ -200,6 +197,167 @@ public sealed class WorkQueueTests
         Assert.True(((IAsyncResult)consumer).AsyncWaitHandle.WaitOne(Waiting.Limit), "The consumer waits for an item that it was not told of.");
         Assert.Null(consumer.Exception);
         Assert.Equal(waits, wakesWritten);
+    }
+
+    [Fact]
+    public void A_pass_takes_a_bounded_number_of_items()
+    {
+        Enqueue((2 * WorkQueue.MaxItemsPerPass) + 1);
+
+        Assert.Equal(WorkQueue.MaxItemsPerPass, Take().Count);
+        Assert.Equal(WorkQueue.MaxItemsPerPass, Take().Count);
+        Assert.Single(Take());
+        Assert.Empty(Take());
+    }
+
+    [Fact]
+    public void What_a_pass_has_left_is_work()
+    {
+        Enqueue(WorkQueue.MaxItemsPerPass + 1);
+        _ = Take();
+
+        Assert.False(_queue.TryBlock());
+        Assert.False(_queue.TryPark(Waiting.Limit));
+        Assert.False(_queue.TryClose());
+        Assert.Single(Take());
+        Assert.True(_queue.TryBlock());
+        Assert.True(_queue.TryClose());
+    }
+
+    [Fact]
+    public void What_a_pass_has_left_comes_before_what_came_in_since()
+    {
+        Enqueue(WorkQueue.MaxItemsPerPass + 1);
+        _ = Take();
+        Assert.True(_queue.TryEnqueue(Item(-1), out _));
+
+        Assert.Equal([WorkQueue.MaxItemsPerPass, -1], TakeAll());
+    }
+
+    [Fact]
+    public void A_share_that_is_interrupted_goes_on_where_it_was()
+    {
+        Enqueue(3 * WorkQueue.MaxItemsPerPass);
+        _queue.BeginPass();
+        for (var i = 0; i < 10; i++)
+        {
+            Assert.True(_queue.TryTake(out _));
+        }
+
+        // As a thread that takes the loop over does: it begins no pass.
+        var rest = new List<int>();
+        while (_queue.TryTake(out var item))
+        {
+            rest.Add((int)item.State!);
+        }
+
+        Assert.Equal(Enumerable.Range(10, WorkQueue.MaxItemsPerPass - 10), rest);
+        Assert.Equal(Enumerable.Range(WorkQueue.MaxItemsPerPass, 2 * WorkQueue.MaxItemsPerPass), TakeAll());
+    }
+
+    [Fact]
+    public void The_room_of_a_burst_is_given_back()
+    {
+        Enqueue(100 * WorkQueue.MaxKeptCapacity);
+        Assert.Equal(100 * WorkQueue.MaxKeptCapacity, TakeAll().Count);
+
+        Assert.InRange(_queue.Capacity, 0, 2 * WorkQueue.MaxKeptCapacity);
+    }
+
+    [Fact]
+    public void What_has_run_is_not_held_while_the_rest_waits()
+    {
+        var states = EnqueueObjects(WorkQueue.MaxItemsPerPass + 1);
+        Run();
+
+        GC.Collect();
+        Assert.All(states[..^1], static state => Assert.False(state.IsAlive));
+        Assert.True(states[^1].IsAlive);
+        Run();
+        GC.Collect();
+        Assert.False(states[^1].IsAlive);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public void Whatever_is_done_each_item_runs_once_and_in_order(int seed)
+    {
+        var random = new Random(seed);
+        var enqueued = 0;
+        var ran = 0;
+        for (var step = 0; step < 20_000; step++)
+        {
+            switch (random.Next(4))
+            {
+                case 0:
+                    for (var count = random.Next(random.Next(4) == 0 ? 500 : 5); count > 0; count--)
+                    {
+                        Assert.True(_queue.TryEnqueue(Item(enqueued++), out var mustWake));
+                        Assert.False(mustWake);
+                    }
+
+                    break;
+                case 1:
+                    _queue.BeginPass();
+                    break;
+                case 2:
+                    for (var count = random.Next(100); count > 0 && _queue.TryTake(out var item); count--)
+                    {
+                        Assert.Equal(ran++, (int)item.State!);
+                    }
+
+                    break;
+                default:
+                    Assert.Equal(ran == enqueued, _queue.TryBlock());
+                    _queue.SetAwake();
+                    break;
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private WeakReference[] EnqueueObjects(int count) =>
+        [.. Enumerable.Range(0, count).Select(_ =>
+        {
+            var state = new object();
+            Assert.True(_queue.TryEnqueue(new WorkItem(static _ => { }, state), out var _));
+            return new WeakReference(state);
+        })];
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void Run()
+    {
+        _queue.BeginPass();
+        while (_queue.TryTake(out _))
+        {
+        }
+    }
+
+    /// <summary>What a pass takes.</summary>
+    private List<WorkItem> Take()
+    {
+        var items = new List<WorkItem>();
+        _queue.BeginPass();
+        while (_queue.TryTake(out var item))
+        {
+            items.Add(item);
+        }
+
+        return items;
+    }
+
+    /// <summary>The numbers of what all passes take until nothing is left.</summary>
+    private List<int> TakeAll()
+    {
+        var numbers = new List<int>();
+        while (Take() is { Count: > 0 } items)
+        {
+            numbers.AddRange(items.Select(static item => (int)item.State!));
+        }
+
+        return numbers;
     }
 
     private static WorkItem Item(int number) => new(static _ => { }, number);
