@@ -12,6 +12,7 @@ namespace Evio.Soak;
 internal abstract partial class SoakServer(string name, Child process, int linesOfError) : IAsyncDisposable
 {
     private const int SIGTERM = 15;
+    private const int LinesOfDeath = 100;
 
     private static readonly TimeSpan StartTimeout = TimeSpan.FromSeconds(120);
 
@@ -30,7 +31,18 @@ internal abstract partial class SoakServer(string name, Child process, int lines
     /// <summary>What the kernel and the server itself say of its state.</summary>
     public abstract Task<ServerState> LookAsync(CancellationToken cancellation);
 
-    public long ResidentMemory() => process.ResidentMemory();
+    /// <exception cref="BenchException">The process has ended by itself.</exception>
+    public long ResidentMemory()
+    {
+        try
+        {
+            return process.ResidentMemory();
+        }
+        catch (Exception exception) when (exception is IOException or InvalidOperationException)
+        {
+            throw new BenchException($"The server '{name}' has died:\n{string.Join('\n', process.Output.Trim().Split('\n').TakeLast(LinesOfDeath))}");
+        }
+    }
 
     /// <summary>What it has logged as an error.</summary>
     public IReadOnlyList<string> Errors()

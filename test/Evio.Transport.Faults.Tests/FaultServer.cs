@@ -20,12 +20,12 @@ internal sealed record FaultServerPorts(int[] Kestrel, int[] Callbacks, int[] Da
 
 /// <summary>What the child process has open, or should not have any more.</summary>
 /// <param name="Blocks">Blocks of the servers' memory pools that are not back.</param>
-/// <param name="DoubleReturns">Blocks that came back twice.</param>
+/// <param name="Violations">What was done with blocks that may not be done.</param>
 /// <param name="Contexts">Connection objects that the garbage collector did not get.</param>
 /// <param name="Connections">Connections that the loops count.</param>
 /// <param name="Loops">Loops that answer.</param>
 /// <param name="Unhandled">What was logged as an unhandled exception of a loop.</param>
-internal sealed record FaultServerState(int Blocks, int DoubleReturns, int Contexts, int Connections, int Loops, string[] Unhandled);
+internal sealed record FaultServerState(int Blocks, string[] Violations, int Contexts, int Connections, int Loops, string[] Unhandled);
 
 /// <summary>
 /// Echo servers on Kestrel and on the callback API, in every scheduling mode, in a process of their own; and what else a fault can be met in, on command. A connection whose first byte is <see cref="Abort"/> is aborted, one whose first byte is <see cref="Detach"/> leaves the callback API.
@@ -53,7 +53,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     internal static readonly byte[] Detached = "detached"u8.ToArray();
 
     private readonly ConcurrentQueue<WeakReference> _connections = new();
-    private readonly CountingMemoryPoolFactory _pools = new();
+    private readonly StrictMemoryPoolFactory _pools = new(StrictMemoryPool.LargeBlocks);
     private readonly List<EventLoop> _loops = [];
     private readonly Dictionary<string, EvioTransportFactory> _outbound = [];
 
@@ -333,7 +333,7 @@ internal sealed class FaultServer(CollectedLogs logs)
         GC.Collect();
         return new FaultServerState(
             _pools.Outstanding,
-            _pools.DoubleReturns,
+            [.. _pools.Violations],
             _connections.Count(static reference => reference.IsAlive),
             _loops.Sum(static loop => loop.ConnectionCount),
             loops,
