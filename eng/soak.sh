@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mixes verified traffic and faults against the sample, in all scheduling modes at once: eng/soak.sh MINUTES [--seed N].
+# Mixes verified traffic and faults against the sample, in all scheduling modes at once, and a server of hostile callbacks: eng/soak.sh MINUTES [--seed N].
 # The exit code is 0 only if nothing was lost and nothing leaked.
 set -euo pipefail
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1

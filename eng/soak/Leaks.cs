@@ -22,6 +22,13 @@ internal static class Leaks
         Add("descriptors", before.Descriptors, after.Descriptors, 0);
         Add("connections", 0, after.Connections, 0);
         Add("threads", before.Threads, after.Threads, ThreadsThatComeAndGo);
+        if (after.Callbacks is { } counts)
+        {
+            Add("ends of connections", (int)counts.Opened, (int)(counts.Closed + counts.Detached), 0);
+            Add("connections without an end", 0, (int)(counts.Opened - counts.Closed - counts.Detached), 0);
+            Add("sends that never complete", 0, (int)(counts.Sends - counts.SendsEnded), 0);
+        }
+
         return leaks;
 
         void Add(string what, int then, int now, int tolerance)

@@ -2,6 +2,11 @@ using System.CommandLine;
 using Evio.Bench;
 using Evio.Soak;
 
+if (args is [CallbackHost.Argument, .. var arguments])
+{
+    return await CallbackHost.RunAsync(arguments);
+}
+
 var minutes = new Argument<double>("MINUTES") { Description = "How long, from the first request to the last." };
 minutes.Validators.Add(static result =>
 {
@@ -11,16 +16,18 @@ minutes.Validators.Add(static result =>
     }
 });
 var seed = new Option<int?>("--seed") { Description = "Makes the clients do the same things again. Default: a random one, which is printed." };
-var root = new RootCommand("Mixes verified traffic and faults against the sample, in all scheduling modes at once, and looks for losses and leaks.")
+var calm = new Option<bool>("--calm") { Description = "Leaves out the servers' listeners, loggers and callbacks that throw." };
+var root = new RootCommand(
+    "Mixes verified traffic and faults against the sample, in all scheduling modes at once, and a server of hostile callbacks, and looks for losses and leaks.")
 {
-    minutes, seed,
+    minutes, seed, calm,
 };
-root.SetAction(async (arguments, cancellation) =>
+root.SetAction(async (options, cancellation) =>
 {
     try
     {
         return await Run.StartAsync(
-            TimeSpan.FromMinutes(arguments.GetValue(minutes)), arguments.GetValue(seed) ?? Random.Shared.Next(), cancellation);
+            TimeSpan.FromMinutes(options.GetValue(minutes)), options.GetValue(seed) ?? Random.Shared.Next(), options.GetValue(calm), cancellation);
     }
     catch (BenchException problem)
     {

@@ -4,7 +4,7 @@ using System.Text;
 namespace Evio.Soak;
 
 internal sealed record ServerResult(
-    string Mode, Tally Tally, IReadOnlyList<string> Errors, ServerState Before, ServerState After, MemoryGrowth Memory)
+    string Name, Tally Tally, IReadOnlyList<string> Errors, ServerState Before, ServerState After, MemoryGrowth Memory)
 {
     public IReadOnlyList<string> Leaks { get; } = Soak.Leaks.Between(Before, After);
 
@@ -23,9 +23,14 @@ internal sealed record Report(int Seed, TimeSpan Duration, IReadOnlyList<ServerR
         foreach (var server in Servers)
         {
             var (tally, memory) = (server.Tally, server.Memory);
-            Line($"{server.Mode}: {(server.IsClean ? "clean" : "FAILED")}");
+            Line($"{server.Name}: {(server.IsClean ? "clean" : "FAILED")}");
             Line($"  {tally.Requests} requests, {tally.Bytes} bytes verified, {tally.Failed} failures");
             Line($"  {tally.Faults} faults by clients, {tally.Repeats} datagrams repeated");
+            if (server.After.Callbacks is { } counts)
+            {
+                Line($"  callbacks: {counts}");
+            }
+
             Line($"  after warm-up: {server.Before}");
             Line($"  at the end:    {server.After}");
             Line($"  memory under load: {memory.Low / 1048576.0:F1} MiB");

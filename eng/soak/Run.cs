@@ -16,12 +16,12 @@ internal sealed class Run
 
     private readonly TimeSpan _duration;
     private readonly int _seed;
-    private readonly IReadOnlyList<SampleServer> _servers;
+    private readonly IReadOnlyList<SoakServer> _servers;
     private readonly Progress _progress;
-    private readonly Dictionary<SampleServer, List<long>> _memory = [];
+    private readonly Dictionary<SoakServer, List<long>> _memory = [];
     private readonly int[] _visits;
 
-    private Run(TimeSpan duration, int seed, IReadOnlyList<SampleServer> servers)
+    private Run(TimeSpan duration, int seed, IReadOnlyList<SoakServer> servers)
     {
         _duration = duration;
         _seed = seed;
@@ -33,8 +33,12 @@ internal sealed class Run
     /// <summary>How the sample spells all modes that there are.</summary>
     public static IReadOnlyList<string> Modes { get; } = [.. Enum.GetNames<EvioScheduling>().Select(static name => name.ToLowerInvariant())];
 
+    /// <param name="duration">From the first request to the last.</param>
+    /// <param name="seed">What the clients and the servers' own code do follows from it.</param>
+    /// <param name="calm">Leaves out the listeners, loggers and callbacks that throw.</param>
+    /// <param name="cancellation">Ends it early.</param>
     /// <returns>0 if nothing was lost and nothing leaked.</returns>
-    public static async Task<int> StartAsync(TimeSpan duration, int seed, CancellationToken cancellation)
+    public static async Task<int> StartAsync(TimeSpan duration, int seed, bool calm, CancellationToken cancellation)
     {
         if (!OperatingSystem.IsLinux())
         {
@@ -43,17 +47,19 @@ internal sealed class Run
 
         var workshop = Workshop.Find();
         await workshop.PrepareAsync(withC: false, cancellation);
-        var servers = new List<SampleServer>();
+        var servers = new List<SoakServer>();
         try
         {
             foreach (var mode in Modes)
             {
-                servers.Add(await SampleServer.StartAsync(workshop.Sample, mode, cancellation));
+                servers.Add(await SampleServer.StartAsync(workshop.Sample, mode, calm ? null : seed, cancellation));
             }
+
+            servers.Add(await CallbackServer.StartAsync(seed, calm, cancellation));
 
             Console.Error.WriteLine(string.Create(
                 CultureInfo.InvariantCulture,
-                $"{string.Join(", ", Modes)}; {duration.TotalMinutes} minutes, {ClientsPerServer} clients each, seed {seed}"));
+                $"{string.Join(", ", servers.Select(static server => server.Name))}; {duration.TotalMinutes} minutes, {ClientsPerServer} clients each, seed {seed}"));
             var report = await new Run(duration, seed, servers).RunAsync(cancellation);
             Console.Out.Write(report.Write());
             return report.IsClean ? 0 : 1;
@@ -90,7 +96,7 @@ internal sealed class Run
                 errors.Add($"SIGTERM did not end it well: {problem.Message}");
             }
 
-            results.Add(new ServerResult(server.Mode, server.Tally, errors, before[server], after[server], Leaks.MemoryGrowth(_memory[server])));
+            results.Add(new ServerResult(server.Name, server.Tally, errors, before[server], after[server], Leaks.MemoryGrowth(_memory[server])));
         }
 
         _progress.Clear();
@@ -136,31 +142,31 @@ internal sealed class Run
         await Task.WhenAll(clients);
     }
 
-    private static string Describe(SampleServer server) => string.Create(
+    private static string Describe(SoakServer server) => string.Create(
         CultureInfo.InvariantCulture,
-        $"{server.Mode}: {server.Tally.Requests} requests, {server.Tally.Failed} failed, {server.Tally.Faults} faults, " +
+        $"{server.Name}: {server.Tally.Requests} requests, {server.Tally.Failed} failed, {server.Tally.Faults} faults, " +
         $"{server.ResidentMemory() / 1048576} MiB");
 
     /// <summary>One client after the other, until it is enough.</summary>
-    private async Task VisitAsync(SampleServer server, int client, CancellationToken enough, CancellationToken cancellation)
+    private async Task VisitAsync(SoakServer server, int client, CancellationToken enough, CancellationToken cancellation)
     {
         while (!enough.IsCancellationRequested)
         {
             // Each visit has a seed of its own, so that what it does does not depend on how many the machine got done before it.
             var random = new Random(HashCode(client, _visits[client]++));
-            var (kind, doAsync) = Visit.Kinds[random.Next(Visit.Kinds.Count)];
+            var kind = random.Next(server.Kinds.Count);
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             limit.CancelAfter(Visit.Limit);
             try
             {
-                await doAsync(new Visit(server, random, limit.Token));
+                await server.VisitAsync(kind, random, limit.Token);
             }
             catch (Exception problem) when (!cancellation.IsCancellationRequested)
             {
                 var what = problem is OperationCanceledException
                     ? $"hangs for {Visit.Limit.TotalSeconds} s"
                     : $"{problem.GetType().Name}: {problem.Message} {problem.InnerException?.Message}";
-                server.Tally.Fail($"{kind} (client {client}, visit {_visits[client] - 1}): {what}");
+                server.Tally.Fail($"{server.Kinds[kind]} (client {client}, visit {_visits[client] - 1}): {what}");
             }
         }
     }
@@ -169,10 +175,10 @@ internal sealed class Run
     private int HashCode(int client, int visit) => unchecked((((_seed * 31) + client) * 1_000_003) + visit);
 
     /// <summary>How the servers are when everybody has left them; what takes its time to come back is waited for.</summary>
-    private async Task<Dictionary<SampleServer, ServerState>> LookAsync(
-        Func<SampleServer, ServerState, bool> isBack, CancellationToken cancellation)
+    private async Task<Dictionary<SoakServer, ServerState>> LookAsync(
+        Func<SoakServer, ServerState, bool> isBack, CancellationToken cancellation)
     {
-        var states = new Dictionary<SampleServer, ServerState>();
+        var states = new Dictionary<SoakServer, ServerState>();
         var began = Stopwatch.GetTimestamp();
         foreach (var server in _servers)
         {

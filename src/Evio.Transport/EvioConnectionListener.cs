@@ -13,6 +13,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 {
     private readonly EvioTransportOptions _options;
     private readonly ILogger _logger;
+    private readonly TransportLoops _loops;
     private readonly ConnectionSet _connections;
 
     // What follows is guarded by this.
@@ -28,15 +29,15 @@ internal sealed class EvioConnectionListener : IConnectionListener
     // Why no loop is left that could accept.
     private Exception? _failure;
 
-    private readonly EventLoopGroup _group;
+    private CancellationTokenRegistration _onFailed;
     private StreamListener? _listener;
 
     private EvioConnectionListener(TransportLoops loops)
     {
         _options = loops.Options;
         _logger = loops.Logger;
+        _loops = loops;
         _connections = new ConnectionSet(loops);
-        _group = loops.Group;
     }
 
     public EndPoint EndPoint => _listener!.LocalEndPoint;
@@ -65,7 +66,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
             listener._listener = endPoint is FileHandleEndPoint handle
                 ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: false, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
                 : await group.ListenAsync(endPoint, listener.OnAccepted, listenerOptions).ConfigureAwait(false);
-            _ = listener.FailWithAsync(loops.Failure);
+            listener._onFailed = loops.Failed.UnsafeRegister(static listener => ((EvioConnectionListener)listener!).OnLoopsFailed(), listener);
             return listener;
         }
         catch
@@ -154,7 +155,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     public async ValueTask DisposeAsync()
     {
         var disposed = DisposeCoreAsync();
-        if (await _group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
+        if (await _loops.Group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
         {
             await disposed.ConfigureAwait(false);
         }
@@ -162,6 +163,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
     private async Task DisposeCoreAsync()
     {
+        _onFailed.Unregister();
         await UnbindAsync().ConfigureAwait(false);
 
         EvioConnection[] neverAccepted;
@@ -183,22 +185,16 @@ internal sealed class EvioConnectionListener : IConnectionListener
     }
 
     /// <summary>Has the server know that nothing will be accepted any more, when the last loop has failed.</summary>
-    private async Task FailWithAsync(Task<Exception> failure)
+    private void OnLoopsFailed()
     {
-        var reason = new InvalidOperationException("No event loop is left that could accept connections.", await failure.ConfigureAwait(false));
+        PendingAccept? waiting;
         lock (_lock)
         {
-            _failure = reason;
-            if (!_acceptWaits)
-            {
-                return;
-            }
-
-            _acceptWaits = false;
+            _failure = new InvalidOperationException("No event loop is left that could accept connections.", _loops.Failure);
+            waiting = TryEndAccept(null, _failure);
         }
 
-        _acceptCancellation.Unregister();
-        _accept.SetException(reason);
+        waiting?.Execute();
     }
 
     /// <summary>Starts a connection. On the loop that owns it.</summary>
@@ -233,7 +229,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
     /// <summary>Ends the accept that waits. Under the lock.</summary>
     /// <returns>What is to tell the server; null when none waits.</returns>
-    private PendingAccept? TryEndAccept(EvioConnection? result)
+    private PendingAccept? TryEndAccept(EvioConnection? result, Exception? failure = null)
     {
         if (!_acceptWaits)
         {
@@ -241,7 +237,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
         }
 
         _acceptWaits = false;
-        _accept!.End(result);
+        _accept!.End(result, failure);
         return _accept;
     }
 

@@ -191,17 +191,17 @@ public sealed class EvioTransportFactory :
             if (_loops is null)
             {
                 _loops = new TransportLoops(_options, _logger, _memoryPoolFactory, _meterFactory);
-                _ = StopHostAfterAsync(_loops.Failure);
+                _ = _loops.Failed.UnsafeRegister(static factory => ((EvioTransportFactory)factory!).OnLoopsFailed(), this);
             }
 
             return _loops;
         }
     }
 
-    private async Task StopHostAfterAsync(Task<Exception> failure)
+    private void OnLoopsFailed()
     {
-        Log.AllLoopsFailed(_logger, await failure.ConfigureAwait(false));
         _lifetime?.StopApplication();
+        Log.AllLoopsFailed(_logger, _loops!.Failure!);
     }
 
     private OutboundConnections Outbound()

@@ -8,6 +8,7 @@ namespace Evio.Transport;
 internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOperation<ConnectionContext?>, ILoopCall
 {
     private EvioConnection? _result;
+    private Exception? _failure;
 
     /// <summary>Whatever it costs, new connections do not wait for a processor behind handlers.</summary>
     LoopCallCost ILoopCall.Cost
@@ -19,18 +20,18 @@ internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOp
     }
 
     /// <summary>Sets what the server will be told, by one of the calls below. Under the listener's lock, by whoever ended the wait.</summary>
-    internal void End(EvioConnection? result)
+    internal void End(EvioConnection? result, Exception? failure)
     {
-        _result = result;
+        (_result, _failure) = (result, failure);
         NoteEnd();
     }
 
-    /// <summary>Hands over the connection, or <see langword="null"/>, the end.</summary>
+    /// <summary>Hands over the connection, <see langword="null"/>, the end, or the failure.</summary>
     public void Execute()
     {
-        var result = _result;
+        var (result, failure) = (_result, _failure);
         _result = null;
-        Complete(result, failure: null);
+        Complete(result, failure);
     }
 
     void ILoopCall.Run() => Execute();

@@ -10,7 +10,7 @@ namespace Evio.Transport;
 internal sealed class TransportLoops : IAsyncDisposable
 {
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
-    private readonly TaskCompletionSource<Exception> _failure = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _failed = new();
     private readonly LogLimiter _exceptions;
     private readonly LogLimiter _threadStartFailures;
     private int _failedLoops;
@@ -53,8 +53,11 @@ internal sealed class TransportLoops : IAsyncDisposable
 
     internal EventLoopGroup Group { get; }
 
-    /// <summary>Completes with the reason when the last loop has failed, and never otherwise.</summary>
-    internal Task<Exception> Failure => _failure.Task;
+    /// <summary>Cancelled, on the thread pool, when the last loop has failed.</summary>
+    internal CancellationToken Failed => _failed.Token;
+
+    /// <summary>Why the last loop has failed, if it has.</summary>
+    internal Exception? Failure { get; private set; }
 
     /// <summary>For what the application's callbacks of ConnectionClosed throw.</summary>
     internal LogLimiter ClosedCallbackFailures { get; }
@@ -79,7 +82,8 @@ internal sealed class TransportLoops : IAsyncDisposable
         // First, whatever the logger does.
         if (Interlocked.Increment(ref _failedLoops) == Group.Loops.Count)
         {
-            _failure.SetResult(reason);
+            Failure = reason;
+            _ = _failed.CancelAsync();
         }
 
         Log.LoopFailed(Logger, loop.Index, reason);

@@ -4,6 +4,9 @@ public class ReportTests
 {
     private const long MiB = 1024 * 1024;
 
+    private static readonly CallbackCounts Counts = new(
+        Opened: 10, Closed: 7, Detached: 3, Sends: 100, SendsEnded: 100, Wakes: 50, Woken: 49, Datagrams: 30, Exhausted: 2, Thrown: 5);
+
     private static readonly ServerState Start = new(100, 20, 0, 100 * MiB);
 
     [Fact]
@@ -63,10 +66,32 @@ public class ReportTests
     public void GrowthIsAFailure() => Assert.False(Report(Result() with { Memory = new MemoryGrowth(20 * MiB, 12 * MiB, 100 * MiB) }).IsClean);
 
     [Fact]
+    public void AConnectionWithoutALastCallbackIsALeak() => Assert.Equal(
+        ["1 connections without an end instead of 0"], Leaks.Between(Start, Start with { Callbacks = Counts with { Closed = 6 } }));
+
+    [Fact]
+    public void ALastCallbackTooManyIsALeak() => Assert.Equal(
+        ["11 ends of connections instead of 10"], Leaks.Between(Start, Start with { Callbacks = Counts with { Detached = 4 } }));
+
+    [Fact]
+    public void ASendThatNeverCompletesIsALeak() => Assert.Equal(
+        ["2 sends that never complete instead of 0"], Leaks.Between(Start, Start with { Callbacks = Counts with { SendsEnded = 98 } }));
+
+    [Fact]
+    public void WhatTheCallbacksDidIsALineOfTheReport() => Assert.Contains(
+        "callbacks: 10 opened, 7 closed, 3 detached, 100 of 100 sends and 49 of 50 wakes from other threads, 30 datagrams, 2 times out of threads, 5 exceptions on purpose",
+        Report(Result(after: Start with { Callbacks = Counts })).Write(),
+        StringComparison.Ordinal);
+
+    [Fact]
     public void EverySchedulingModeTakesPart() => Assert.Equal(["threadpool", "inline", "adaptive"], Run.Modes);
 
     [Fact]
-    public void KindsOfVisitsHaveNamesOfTheirOwn() => Assert.Equal(Visit.Kinds.Count, Visit.Kinds.Select(static kind => kind.Name).Distinct().Count());
+    public void KindsOfVisitsHaveNamesOfTheirOwn()
+    {
+        Assert.Distinct(Visit.Kinds.Select(static kind => kind.Name));
+        Assert.Distinct(CallbackVisits.Kinds.Select(static kind => kind.Name));
+    }
 
     private static ServerResult Result(IReadOnlyList<string>? errors = null, ServerState? after = null)
     {

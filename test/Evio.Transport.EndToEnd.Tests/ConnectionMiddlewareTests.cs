@@ -44,7 +44,7 @@ public sealed class ConnectionMiddlewareTests
     [Theory, MemberData(nameof(Failures))]
     public async Task A_middleware_that_throws_ends_its_connection_completely_and_alone(TransportKind kind, Failure failure, Next next)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         var entered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         var first = 1;
@@ -128,7 +128,7 @@ public sealed class ConnectionMiddlewareTests
     [Theory, AllTransports]
     public async Task A_middleware_that_replaces_the_transport_sees_all_bytes(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         var body = TestData.Bytes(1_000_000);
         await using (var host = await TransportHost.StartAsync(kind, Applications.EchoWholeAsync, new HostSettings
         {

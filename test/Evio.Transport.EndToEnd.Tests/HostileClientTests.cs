@@ -32,7 +32,7 @@ public sealed class HostileClientTests
     public async Task Hostile_clients_harm_nobody_and_leave_nothing(TransportKind kind, HostileClients.Kind clients)
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Descriptors and threads are counted in /proc.");
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         var connections = new ConcurrentQueue<WeakReference>();
         await using var host = await TransportHost.StartAsync(kind, HostileClients.AnswerAsync, new HostSettings
         {

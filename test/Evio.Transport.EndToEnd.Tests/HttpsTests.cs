@@ -105,7 +105,7 @@ public sealed class HttpsTests
     [Theory, AllTransports]
     public async Task Broken_handshakes_leave_no_block_behind(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using (var host = await TransportHost.StartAsync(
             kind,
             Applications.EchoAsync,

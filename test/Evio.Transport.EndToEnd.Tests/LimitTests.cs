@@ -208,7 +208,7 @@ public sealed class LimitTests
     {
         const int Size = 30_000_000;
         const int Limit = 64 * 1024;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         var mayRead = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         await using var host = await TransportHost.StartAsync(
             kind,
@@ -272,7 +272,7 @@ public sealed class LimitTests
         const int Chunk = 100_000;
         const int Chunks = 300;
         const int Limit = 64 * 1024;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         long written = 0;
         await using var host = await TransportHost.StartAsync(
             kind,

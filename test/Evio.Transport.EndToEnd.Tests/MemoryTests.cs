@@ -9,7 +9,7 @@ public sealed class MemoryTests
     [Theory, AllTransports]
     public async Task All_blocks_are_back_after_the_stop_however_the_clients_ended(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using (var host = await TransportHost.StartAsync(
             kind,
             ClientEnds.AnswerAsync,

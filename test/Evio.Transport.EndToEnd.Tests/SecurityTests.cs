@@ -46,7 +46,7 @@ public sealed class SecurityTests
         // Two descriptors each: both ends are in this process, and other tests run beside this one.
         var count = Math.Min(2000, (DescriptorLimit() - 2000) / 2);
         Assert.SkipUnless(count >= 100, "The limit of open files is too low (ulimit -n).");
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var host = await TransportHost.StartAsync(
             kind,
             static context => context.Response.WriteAsync("served"),

@@ -15,21 +15,20 @@ using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport.Faults.Tests;
 
-/// <summary>Where the servers of the child process are.</summary>
-internal sealed record FaultServerPorts(int Inline, int ThreadPool, int Callbacks, int Datagrams);
+/// <summary>Where the servers of the child process are: each one in every scheduling mode that it has, the inline one first.</summary>
+internal sealed record FaultServerPorts(int[] Kestrel, int[] Callbacks, int[] Datagrams);
 
 /// <summary>What the child process has open, or should not have any more.</summary>
 /// <param name="Blocks">Blocks of the servers' memory pools that are not back.</param>
-/// <param name="DoubleReturns">Blocks that came back twice.</param>
+/// <param name="Violations">What was done with blocks that may not be done.</param>
 /// <param name="Contexts">Connection objects that the garbage collector did not get.</param>
 /// <param name="Connections">Connections that the loops count.</param>
 /// <param name="Loops">Loops that answer.</param>
 /// <param name="Unhandled">What was logged as an unhandled exception of a loop.</param>
-internal sealed record FaultServerState(int Blocks, int DoubleReturns, int Contexts, int Connections, int Loops, string[] Unhandled);
+internal sealed record FaultServerState(int Blocks, string[] Violations, int Contexts, int Connections, int Loops, string[] Unhandled);
 
 /// <summary>
-/// Echo servers on Kestrel, inline and on the thread pool, and on the callback API, in a process of their own; and what else a fault can be met in, on
-/// command. A connection whose first byte is <see cref="Abort"/> is aborted, one whose first byte is <see cref="Detach"/> leaves the callback API.
+/// Echo servers on Kestrel and on the callback API, in every scheduling mode, in a process of their own; and what else a fault can be met in, on command. A connection whose first byte is <see cref="Abort"/> is aborted, one whose first byte is <see cref="Detach"/> leaves the callback API.
 /// </summary>
 internal sealed class FaultServer(CollectedLogs logs)
 {
@@ -38,16 +37,25 @@ internal sealed class FaultServer(CollectedLogs logs)
     internal const byte Abort = (byte)'A';
     internal const byte Detach = (byte)'D';
 
-    /// <summary>The number of loops of each of the three servers.</summary>
+    /// <summary>The modes of Kestrel's servers.</summary>
+    internal static readonly EvioScheduling[] Modes = [EvioScheduling.Inline, .. Enum.GetValues<EvioScheduling>().Except([EvioScheduling.Inline])];
+
+    /// <summary>The modes of the callback API's.</summary>
+    internal static readonly LoopScheduling[] CallbackModes = [LoopScheduling.Inline, LoopScheduling.Adaptive];
+
+    /// <summary>The number of loops of each server.</summary>
     internal const int Loops = 2;
+
+    /// <summary>How many threads may be late in each adaptive server.</summary>
+    internal const int MaxLateThreads = 8;
 
     /// <summary>What a detached connection says.</summary>
     internal static readonly byte[] Detached = "detached"u8.ToArray();
 
     private readonly ConcurrentQueue<WeakReference> _connections = new();
-    private readonly CountingMemoryPoolFactory _pools = new();
+    private readonly StrictMemoryPoolFactory _pools = new(StrictMemoryPool.LargeBlocks);
     private readonly List<EventLoop> _loops = [];
-    private EvioTransportFactory? _outbound;
+    private readonly Dictionary<string, EvioTransportFactory> _outbound = [];
 
     internal static async Task RunAsync()
     {
@@ -57,19 +65,43 @@ internal sealed class FaultServer(CollectedLogs logs)
 
     private async Task ServeAsync()
     {
-        await using var inline = Build(EvioScheduling.Inline, IPAddress.Any);
-        await using var threadPool = Build(EvioScheduling.ThreadPool, IPAddress.Loopback);
-        await inline.StartAsync();
-        await threadPool.StartAsync();
-        await using var callbacks = await EvioServer.StartAsync(Events(), "tcp://127.0.0.1:0", "udp://127.0.0.1:0");
-        _loops.AddRange(inline.Services.GetRequiredService<EvioTransportFactory>().Loops);
-        _loops.AddRange(threadPool.Services.GetRequiredService<EvioTransportFactory>().Loops);
-        _loops.AddRange(callbacks.Loops);
-        _outbound = threadPool.Services.GetRequiredService<EvioTransportFactory>();
-        Answer(new FaultServerPorts(PortOf(inline), PortOf(threadPool), PortOf(callbacks.Addresses[0]), PortOf(callbacks.Addresses[1])));
+        var kestrel = new List<WebApplication>();
+        foreach (var mode in Modes)
+        {
+            // Each call that asks a socket for its address is made where the listener has a wildcard.
+            var application = Build(mode, mode == EvioScheduling.Inline ? IPAddress.Any : IPAddress.Loopback);
+            await application.StartAsync();
+            kestrel.Add(application);
+            var transport = application.Services.GetRequiredService<EvioTransportFactory>();
+            _loops.AddRange(transport.Loops);
+            _outbound.Add(mode.ToString(), transport);
+        }
+
+        var callbacks = new List<EvioServer>();
+        foreach (var mode in CallbackModes)
+        {
+            var server = await EvioServer.StartAsync(Events(mode), "tcp://127.0.0.1:0", "udp://127.0.0.1:0");
+            callbacks.Add(server);
+            _loops.AddRange(server.Loops);
+        }
+
+        Answer(new FaultServerPorts(
+            [.. kestrel.Select(PortOf)],
+            [.. callbacks.Select(static server => PortOf(server.Addresses[0]))],
+            [.. callbacks.Select(static server => PortOf(server.Addresses[1]))]));
         while (await Console.In.ReadLineAsync() is { } command)
         {
             Answer(await AnswerAsync(command));
+        }
+
+        foreach (var server in callbacks)
+        {
+            await server.DisposeAsync();
+        }
+
+        foreach (var application in kestrel)
+        {
+            await application.DisposeAsync();
         }
     }
 
@@ -83,7 +115,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddProvider(logs).SetMinimumLevel(LogLevel.Warning);
-        builder.WebHost.UseEvioTransport(options => (options.LoopCount, options.Scheduling) = (Loops, scheduling));
+        builder.WebHost.UseEvioTransport(options => (options.LoopCount, options.Scheduling, options.MaxLateThreads) = (Loops, scheduling, MaxLateThreads));
         builder.WebHost.ConfigureKestrel(options => options.Listen(address, 0, listen => listen.Run(OnConnectedAsync)));
         builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(_pools);
         return builder.Build();
@@ -118,9 +150,11 @@ internal sealed class FaultServer(CollectedLogs logs)
         while (!result.IsCompleted);
     }
 
-    private Events Events() => new()
+    private Events Events(LoopScheduling scheduling) => new()
     {
         NumLoops = Loops,
+        Scheduling = scheduling,
+        MaxLateThreads = MaxLateThreads,
         Opened = (connection, ref _) =>
         {
             _connections.Enqueue(new WeakReference(connection));
@@ -157,27 +191,27 @@ internal sealed class FaultServer(CollectedLogs logs)
                 case ["wake"]:
                     await WakeAsync();
                     break;
-                case ["start"]:
-                    await StartAsync(new IPEndPoint(Socket.OSSupportsIPv6 ? IPAddress.IPv6Loopback : IPAddress.Loopback, 0));
+                case ["start", var mode]:
+                    await StartAsync(mode, new IPEndPoint(Socket.OSSupportsIPv6 ? IPAddress.IPv6Loopback : IPAddress.Loopback, 0));
                     break;
-                case ["start-unix"]:
+                case ["start-unix", var mode]:
                     using (var path = new UnixSocketPath())
                     {
-                        await StartAsync(path.EndPoint);
+                        await StartAsync(mode, path.EndPoint);
                     }
 
                     break;
-                case ["inherit"]:
-                    await InheritAsync();
+                case ["inherit", var mode]:
+                    await InheritAsync(mode);
                     break;
-                case ["datagrams"]:
-                    await StartDatagramsAsync();
+                case ["datagrams", var mode]:
+                    await StartDatagramsAsync(mode);
                     break;
-                case ["connect", var port]:
-                    await ConnectAsync(new IPEndPoint(IPAddress.Loopback, int.Parse(port, CultureInfo.InvariantCulture)));
+                case ["connect", var mode, var port]:
+                    await ConnectAsync(mode, new IPEndPoint(IPAddress.Loopback, int.Parse(port, CultureInfo.InvariantCulture)));
                     break;
-                case ["connect-unix", var file]:
-                    await ConnectAsync(new UnixDomainSocketEndPoint(file));
+                case ["connect-unix", var mode, var file]:
+                    await ConnectAsync(mode, new UnixDomainSocketEndPoint(file));
                     break;
                 case ["state"]:
                     return JsonSerializer.Serialize(await StateAsync());
@@ -211,9 +245,9 @@ internal sealed class FaultServer(CollectedLogs logs)
         return answers;
     }
 
-    private static async Task StartAsync(EndPoint endPoint)
+    private static async Task StartAsync(string mode, EndPoint endPoint)
     {
-        await using var group = NewGroup();
+        await using var group = NewGroup(mode);
         await using var listener = await group.ListenAsync(
             endPoint,
             static socket => socket.Close(),
@@ -235,9 +269,10 @@ internal sealed class FaultServer(CollectedLogs logs)
         }
     }
 
-    private static EventLoopGroup NewGroup() => new(new EventLoopGroupOptions
+    private static EventLoopGroup NewGroup(string mode) => new(new EventLoopGroupOptions
     {
         LoopCount = Loops,
+        Scheduling = Enum.Parse<LoopScheduling>(mode),
         Affinity = [FirstProcessor()],
         ThreadName = "short life",
         OnUnhandledException = static (_, exception) => Environment.FailFast(exception.ToString()),
@@ -251,18 +286,18 @@ internal sealed class FaultServer(CollectedLogs logs)
         return int.Parse(list.Split(',', '-')[0], CultureInfo.InvariantCulture);
     }
 
-    private static async Task InheritAsync()
+    private static async Task InheritAsync(string mode)
     {
         using var bound = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         bound.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        await using var group = NewGroup();
+        await using var group = NewGroup(mode);
         await using var listener = await group.ListenOnDescriptorAsync((int)bound.Handle, ownsDescriptor: false, static socket => socket.Close());
         await TryAsync(listener);
     }
 
-    private static async Task StartDatagramsAsync()
+    private static async Task StartDatagramsAsync(string mode)
     {
-        var server = await EvioServer.StartAsync(new Events { NumLoops = Loops }, "udp4://:0");
+        var server = await EvioServer.StartAsync(new Events { NumLoops = Loops, Scheduling = Enum.Parse<LoopScheduling>(mode) }, "udp4://:0");
         foreach (var loop in server.Loops)
         {
             // A server that has failed has ended its loops, or will.
@@ -276,9 +311,9 @@ internal sealed class FaultServer(CollectedLogs logs)
         await server.StopAsync();
     }
 
-    private async Task ConnectAsync(EndPoint endPoint)
+    private async Task ConnectAsync(string mode, EndPoint endPoint)
     {
-        await using var connection = await _outbound!.ConnectAsync(endPoint);
+        await using var connection = await _outbound[mode].ConnectAsync(endPoint);
         var sent = TestData.Bytes(1000);
         await connection.Transport.Output.WriteAsync(sent);
         var result = await connection.Transport.Input.ReadAtLeastAsync(sent.Length);
@@ -298,7 +333,7 @@ internal sealed class FaultServer(CollectedLogs logs)
         GC.Collect();
         return new FaultServerState(
             _pools.Outstanding,
-            _pools.DoubleReturns,
+            [.. _pools.Violations],
             _connections.Count(static reference => reference.IsAlive),
             _loops.Sum(static loop => loop.ConnectionCount),
             loops,

@@ -163,11 +163,11 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
             ("epoll_ctl", "a listener that begins to pause") => PauseAsync(row, error, EpollDelete),
             ("epoll_ctl", "a listener that has paused") => PauseAsync(row, error, EpollAdd),
             ("epoll_ctl", "an accepted connection") => OpenAsync(row, error, Call.EpollCtl, EpollAdd),
-            ("getsockname", "an accepted connection") => OpenAsync(row, error, Call.GetSockName, FaultControl.Any, server.Ports.Inline),
+            ("getsockname", "an accepted connection") => OpenAsync(row, error, Call.GetSockName, FaultControl.Any, server.Ports.Kestrel[0]),
             ("recv" or "send", "a connection") => TransferAsync(row, error, call, size: 200, server.StreamPorts),
 
             // The callbacks' output is one buffer here.
-            ("sendmsg", "a connection") => TransferAsync(row, error, call, size: 300_000, server.Ports.Inline, server.Ports.ThreadPool),
+            ("sendmsg", "a connection") => TransferAsync(row, error, call, size: 300_000, server.Ports.Kestrel),
             ("shutdown", "the end of the output") => CloseAsync(row, error, Call.Shutdown, ShutdownSend),
             ("close", "a connection") => CloseAsync(row, error, Call.Close, FaultControl.Any),
             ("getsockopt", "a reset") => ResetAsync(row, error),
@@ -179,12 +179,12 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
             ("write", "a wake-up") => WakeAsync(row, new Fault(Call.Write, error, Count: Repeated)),
             ("read", "a wake-up") => WakeAsync(row, new Fault(Call.Read, error), new Fault(Call.Write, ErrorNumbers.Of("EAGAIN"))),
             ("recvmmsg" or "sendmmsg", "datagrams") => DatagramAsync(row, error, call),
-            (_, "the start of loops and a listener") => CommandAsync(row, error, call, "start", FailsStart),
-            (_, "the start of a Unix-domain listener") => CommandAsync(row, error, call, "start-unix", FailsStart),
-            (_, "an inherited listener") => CommandAsync(row, error, call, "inherit", FailsStart),
-            (_, "the start of a UDP server") => CommandAsync(row, error, call, "datagrams", FailsStart),
-            (_, "an outbound connection") => CommandAsync(row, error, call, $"connect {server.EchoPort}", FailsAttempt),
-            (_, "an outbound Unix-domain connection") => CommandAsync(row, error, call, $"connect-unix {server.UnixEchoPath}", FailsAttempt),
+            (_, "the start of loops and a listener") => CommandsAsync(row, error, call, static mode => $"start {mode}", FailsStart),
+            (_, "the start of a Unix-domain listener") => CommandsAsync(row, error, call, static mode => $"start-unix {mode}", FailsStart),
+            (_, "an inherited listener") => CommandsAsync(row, error, call, static mode => $"inherit {mode}", FailsStart),
+            (_, "the start of a UDP server") => CommandsAsync(row, error, call, static mode => $"datagrams {mode}", FailsStart, FaultServer.CallbackModes),
+            (_, "an outbound connection") => CommandsAsync(row, error, call, mode => $"connect {mode} {server.EchoPort}", FailsAttempt),
+            (_, "an outbound Unix-domain connection") => CommandsAsync(row, error, call, mode => $"connect-unix {mode} {server.UnixEchoPath}", FailsAttempt),
             _ => throw new InvalidDataException($"No test knows the row '{row}'."),
         };
     }
@@ -309,7 +309,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
         Assert.Equal(EndsConnection, row.Effect);
 
         // The callbacks receive, and so come to the error itself.
-        foreach (var port in (int[])[server.Ports.Inline, server.Ports.ThreadPool])
+        foreach (var port in server.Ports.Kestrel)
         {
             using var victim = await EchoClient.ConnectAsync(port);
             await victim.ExchangeAsync(200);
@@ -323,7 +323,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
     private async Task AbortAsync(FaultRow row, params Fault[] faults)
     {
         Assert.Equal(EndsConnection, row.Effect);
-        foreach (var port in (int[])[server.Ports.Inline, server.Ports.ThreadPool])
+        foreach (var port in server.Ports.Kestrel)
         {
             using var victim = await EchoClient.ConnectAsync(port);
             server.Control.Arm([.. faults.Select(fault => fault with { Port = victim.LocalPort })]);
@@ -337,24 +337,31 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
 
     private async Task DetachAsync(FaultRow row, int error, Call call, int detail)
     {
-        for (var first = 1; ; first++)
+        foreach (var port in server.Ports.Callbacks)
         {
-            using var victim = await EchoClient.ConnectAsync(server.Ports.Callbacks);
-            server.Control.Arm(new Fault(call, error, victim.LocalPort, detail, first));
-            var others = server.ExchangeOnSteadyAsync();
-            await victim.Socket.SendAllAsync(new[] { FaultServer.Detach }).OrTimeout();
-            var received = await victim.ReceiveToAnyEndAsync();
-            await others;
-            if (server.Control.Met() == 0)
+            var first = 1;
+            while (await DetachAsync(row, port, new Fault(call, error, Detail: detail, First: first)))
             {
-                // There are no more such calls.
-                Assert.True(first > 1, "The call is not made.");
-                Assert.Equal(FaultServer.Detached, received);
-                return;
+                first++;
             }
 
-            Assert.Equal(row.Effect switch { Unnoticed => FaultServer.Detached, EndsConnection => [], _ => throw Unexpected(row) }, received);
+            Assert.True(first > 1, "The call is not made.");
         }
+    }
+
+    /// <returns>Whether the fault has met a call.</returns>
+    private async Task<bool> DetachAsync(FaultRow row, int port, Fault fault)
+    {
+        using var victim = await EchoClient.ConnectAsync(port);
+        server.Control.Arm(fault with { Port = victim.LocalPort });
+        var others = server.ExchangeOnSteadyAsync();
+        await victim.Socket.SendAllAsync(new[] { FaultServer.Detach }).OrTimeout();
+        var received = await victim.ReceiveToAnyEndAsync();
+        await others;
+        var isMet = server.Control.Met() > 0;
+        var detaches = !isMet || row.Effect switch { Unnoticed => true, EndsConnection => false, _ => throw Unexpected(row) };
+        Assert.Equal(detaches ? FaultServer.Detached : [], received);
+        return isMet;
     }
 
     // ---- Loops ----
@@ -384,14 +391,29 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
 
     private async Task DatagramAsync(FaultRow row, int error, Call call)
     {
-        server.Control.Arm(new Fault(call, error, server.Ports.Datagrams, Count: Repeated));
-        var others = server.ExchangeOnSteadyAsync();
-        await server.ExchangeDatagramAsync(row.Effect switch { Unnoticed => 0, LosesReply => Repeated, _ => throw Unexpected(row) });
-        await others;
-        Assert.InRange(server.Control.Met(), 1, Repeated);
+        foreach (var port in server.Ports.Datagrams)
+        {
+            server.Control.Arm(new Fault(call, error, port, Count: Repeated));
+            var others = server.ExchangeOnSteadyAsync();
+            await server.ExchangeDatagramAsync(port, row.Effect switch { Unnoticed => 0, LosesReply => Repeated, _ => throw Unexpected(row) });
+            await others;
+            Assert.InRange(server.Control.Met(), 1, Repeated);
+        }
     }
 
     // ---- Commands ----
+
+    /// <summary>Fails the calls of a command in every scheduling mode.</summary>
+    private Task CommandsAsync(FaultRow row, int error, Call call, Func<EvioScheduling, string> command, string failure) =>
+        CommandsAsync(row, error, call, command, failure, FaultServer.Modes);
+
+    private async Task CommandsAsync<TMode>(FaultRow row, int error, Call call, Func<TMode, string> command, string failure, TMode[] modes)
+    {
+        foreach (var mode in modes)
+        {
+            await CommandAsync(row, error, call, command(mode), failure);
+        }
+    }
 
     /// <summary>Fails every call of a kind that a command makes, one after the other.</summary>
     private async Task CommandAsync(FaultRow row, int error, Call call, string command, string failure)

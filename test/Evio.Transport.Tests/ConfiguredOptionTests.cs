@@ -13,7 +13,7 @@ using Microsoft.Extensions.Options;
 
 namespace Evio.Transport.Tests;
 
-/// <summary>The section "Evio" of a configuration: what it refuses, and that every option has an effect when it is set there.</summary>
+/// <summary>The section "Evio" of a configuration: what it refuses, and that every option has an effect when it is set there, in every mode.</summary>
 public sealed class ConfiguredOptionTests
 {
     public static TheoryData<string, string> Refused => new()
@@ -120,10 +120,10 @@ public sealed class ConfiguredOptionTests
             property => Assert.Contains(methods, method => method.StartsWith($"{property.Name}_", StringComparison.Ordinal)));
     }
 
-    [Fact]
-    public async Task LoopCount_is_the_number_of_threads()
+    [Theory, EvioTransports]
+    public async Task LoopCount_is_the_number_of_threads(TransportKind kind)
     {
-        await using var site = await Site.StartAsync(("LoopCount", "3"));
+        await using var site = await Site.StartAsync(kind, ("LoopCount", "3"));
         var threads = new int[3];
         using var all = new CountdownEvent(3);
         for (var i = 0; i < site.Loops.Count; i++)
@@ -142,10 +142,10 @@ public sealed class ConfiguredOptionTests
         Assert.Equal(3, threads.Distinct().Count());
     }
 
-    [Fact]
-    public async Task LoadBalance_chooses_the_loops()
+    [Theory, EvioTransports]
+    public async Task LoadBalance_chooses_the_loops(TransportKind kind)
     {
-        await using var site = await Site.StartAsync(("LoopCount", "2"), ("LoadBalance", "RoundRobin"));
+        await using var site = await Site.StartAsync(kind, ("LoopCount", "2"), ("LoadBalance", "RoundRobin"));
         await using var first = await site.OpenAsync();
         Assert.Equal([1, 0], site.Counts.OrderDescending());
         await using var second = await site.OpenAsync();
@@ -239,34 +239,31 @@ public sealed class ConfiguredOptionTests
         }
     }
 
-    [Theory]
-    [InlineData("7", 7)]
-    [InlineData("300", 300)]
-    public async Task Backlog_is_that_of_every_listening_socket(string backlog, int expected)
+    [Theory, EvioTransports(7, 300)]
+    public async Task Backlog_is_that_of_every_listening_socket(TransportKind kind, int expected)
     {
-        await using var site = await Site.StartAsync(("LoopCount", "2"), ("Backlog", backlog));
+        await using var site = await Site.StartAsync(kind, ("LoopCount", "2"), ("Backlog", expected.ToString(CultureInfo.InvariantCulture)));
 
         Assert.Equal([expected, expected], ListeningSockets.BacklogsOf(((IPEndPoint)site.Listener.EndPoint).Port));
     }
 
-    [Theory]
-    [InlineData("true", true)]
-    [InlineData("False", false)]
-    public async Task NoDelay_is_set_on_accepted_and_outbound_sockets(string noDelay, bool expected)
+    [Theory, EvioTransports("true", "False")]
+    public async Task NoDelay_is_set_on_accepted_and_outbound_sockets(TransportKind kind, string noDelay)
     {
-        await using var site = await Site.StartAsync(("NoDelay", noDelay));
+        await using var site = await Site.StartAsync(kind, ("NoDelay", noDelay));
         var accepting = site.Listener.AcceptAsync();
 
         await using var outbound = await site.Factory.ConnectAsync(site.Listener.EndPoint).OrTimeout();
         await using var accepted = (await accepting.OrTimeout())!;
 
+        var expected = noDelay == "true";
         Assert.Equal((expected, expected), (SocketOf(outbound).NoDelay, SocketOf(accepted).NoDelay));
     }
 
-    [Fact]
-    public async Task MaxReadBufferSize_limits_what_is_read_ahead()
+    [Theory, EvioTransports]
+    public async Task MaxReadBufferSize_limits_what_is_read_ahead(TransportKind kind)
     {
-        await using var site = await Site.StartAsync(("MaxReadBufferSize", "10000"));
+        await using var site = await Site.StartAsync(kind, ("MaxReadBufferSize", "10000"));
         await using var pair = await site.OpenAsync();
         var socket = SocketOf(pair.Connection);
 
@@ -280,12 +277,10 @@ public sealed class ConfiguredOptionTests
         Assert.False(pair.Connection.ConnectionClosed.IsCancellationRequested);
     }
 
-    [Theory]
-    [InlineData("0")]
-    [InlineData("1000000")]
-    public async Task MaxReadBufferSize_lets_that_much_be_read_ahead(string size)
+    [Theory, EvioTransports("0", "1000000")]
+    public async Task MaxReadBufferSize_lets_that_much_be_read_ahead(TransportKind kind, string size)
     {
-        await using var site = await Site.StartAsync(("MaxReadBufferSize", size));
+        await using var site = await Site.StartAsync(kind, ("MaxReadBufferSize", size));
         await using var pair = await site.OpenAsync();
 
         await pair.Client.SendAllAsync(TestData.Bytes(100_000)).OrTimeout();
@@ -294,29 +289,26 @@ public sealed class ConfiguredOptionTests
         await pair.Connection.ConnectionClosed.WhenCancelled();
     }
 
-    [Theory]
-    [InlineData("1000", false)]
-    [InlineData("50000000", true)]
-    [InlineData("0", true)]
-    public async Task MaxWriteBufferSize_is_where_a_flush_waits(string size, bool goesOn)
+    [Theory, EvioTransports("1000", "50000000", "0")]
+    public async Task MaxWriteBufferSize_is_where_a_flush_waits(TransportKind kind, string size)
     {
         var sent = TestData.Bytes(16_000_000);
-        await using var site = await Site.StartAsync(("MaxWriteBufferSize", size));
+        await using var site = await Site.StartAsync(kind, ("MaxWriteBufferSize", size));
         await using var pair = await site.OpenAsync();
 
         // More than the kernel takes for a client that does not read.
         var flush = pair.Output.WriteAsync(sent).AsTask();
 
-        Assert.Equal(goesOn, flush.IsCompleted);
+        Assert.Equal(size != "1000", flush.IsCompleted);
         TestData.AssertSame(sent, await pair.Client.ReceiveExactlyAsync(sent.Length).OrTimeout());
         await flush.OrTimeout();
     }
 
-    [Fact]
-    public async Task ConnectTimeout_ends_an_attempt()
+    [Theory, EvioTransports]
+    public async Task ConnectTimeout_ends_an_attempt(TransportKind kind)
     {
         using var silent = new SilentListener();
-        await using var site = await Site.StartAsync(("ConnectTimeout", "00:00:00.050"));
+        await using var site = await Site.StartAsync(kind, ("ConnectTimeout", "00:00:00.050"));
 
         var exception = await Assert.ThrowsAsync<SocketException>(() => site.Factory.ConnectAsync(silent.EndPoint).OrTimeout());
 
@@ -324,38 +316,38 @@ public sealed class ConfiguredOptionTests
         Assert.Contains("00:00:00.05", exception.Message, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task SharePort_lets_others_in()
+    [Theory, EvioTransports]
+    public async Task SharePort_lets_others_in(TransportKind kind)
     {
-        await using var first = await Site.StartAsync(("SharePort", "true"));
-        await using var second = Build([("SharePort", "true")]);
+        await using var first = await Site.StartAsync(kind, ("SharePort", "true"));
+        await using var second = Build([InMode(kind), ("SharePort", "true")]);
 
         await using var listener = await Factory(second).BindAsync(first.Listener.EndPoint).OrTimeout();
 
         Assert.Equal(first.Listener.EndPoint, listener.EndPoint);
     }
 
-    [Theory]
-    [InlineData("true")]
-    [InlineData("false")]
-    public async Task SharePort_off_takes_no_port_that_another_has(string othersShare)
+    [Theory, EvioTransports("true", "false")]
+    public async Task SharePort_off_takes_no_port_that_another_has(TransportKind kind, string othersShare)
     {
-        await using var first = await Site.StartAsync(("SharePort", othersShare));
-        await using var second = Build([("SharePort", "false")]);
+        await using var first = await Site.StartAsync(kind, ("SharePort", othersShare));
+        await using var second = Build([InMode(kind), ("SharePort", "false")]);
 
         await Assert.ThrowsAsync<AddressInUseException>(async () => await Factory(second).BindAsync(first.Listener.EndPoint));
     }
 
-    [Fact]
-    public async Task UnixSocketMode_is_the_mode_of_the_file()
+    [Theory, EvioTransports]
+    public async Task UnixSocketMode_is_the_mode_of_the_file(TransportKind kind)
     {
         using var path = new UnixSocketPath();
-        await using var application = Build([("UnixSocketMode", "0462")]);
+        await using var application = Build([InMode(kind), ("UnixSocketMode", "0462")]);
 
         await using var listener = await Factory(application).BindAsync(path.EndPoint).OrTimeout();
 
         Assert.Equal("462", Convert.ToString((int)new FileInfo(path.Path).UnixFileMode, 8));
     }
+
+    private static (string Option, string Value) InMode(TransportKind kind) => (nameof(EvioTransportOptions.Scheduling), kind.Scheduling().ToString());
 
     private static Socket SocketOf(ConnectionContext connection) => connection.Features.Get<IConnectionSocketFeature>()!.Socket;
 
@@ -400,6 +392,8 @@ public sealed class ConfiguredOptionTests
         public IReadOnlyList<EventLoop> Loops => Factory.Loops;
 
         public int[] Counts => [.. Loops.Select(static loop => loop.ConnectionCount)];
+
+        public static Task<Site> StartAsync(TransportKind kind, params (string Option, string Value)[] section) => StartAsync([InMode(kind), .. section]);
 
         public static async Task<Site> StartAsync(params (string Option, string Value)[] section)
         {

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
@@ -66,6 +67,7 @@ internal sealed class TransportHost : IAsyncDisposable
 
         // Whatever only ends when this runs out counts as a hang.
         builder.Services.Configure<HostOptions>(static options => options.ShutdownTimeout = TimeSpan.FromMinutes(10));
+        builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(new StrictMemoryPoolFactory());
         settings.Services(builder.Services);
         var application = builder.Build();
         try
@@ -122,7 +124,18 @@ internal sealed class TransportHost : IAsyncDisposable
 
     public Task StopAsync(CancellationToken cancellationToken = default) => _application.StopAsync(cancellationToken);
 
-    public async ValueTask DisposeAsync() => await _application.DisposeAsync().OrTimeout();
+    public async ValueTask DisposeAsync()
+    {
+        var pools = Services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
+        try
+        {
+            await _application.DisposeAsync().OrTimeout();
+        }
+        finally
+        {
+            pools?.AssertKept();
+        }
+    }
 
     private static (EndPoint EndPoint, Uri BaseAddress) Locate(EndPoint asked, Uri bound)
     {

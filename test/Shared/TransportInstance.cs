@@ -30,6 +30,7 @@ internal sealed class TransportInstance : IAsyncDisposable
         if (kind.IsEvio())
         {
             var services = new ServiceCollection().AddLogging();
+            services.AddSingleton<IMemoryPoolFactory<byte>>(new StrictMemoryPoolFactory());
             configureServices?.Invoke(services);
             var provider = services.AddEvioTransport(options => settings.Apply(kind, options)).BuildServiceProvider();
             return new TransportInstance(provider, provider);
@@ -39,6 +40,7 @@ internal sealed class TransportInstance : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore();
         settings.Use(kind, builder.WebHost);
+        builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(new StrictMemoryPoolFactory());
         configureServices?.Invoke(builder.Services);
         var application = builder.Build();
         return new TransportInstance(application.Services, application);
@@ -53,6 +55,19 @@ internal sealed class TransportInstance : IAsyncDisposable
     }
 
     public async ValueTask DisposeAsync()
+    {
+        var pools = Services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
+        try
+        {
+            await DisposeAllAsync();
+        }
+        finally
+        {
+            pools?.AssertKept();
+        }
+    }
+
+    private async Task DisposeAllAsync()
     {
         foreach (var listener in _listeners)
         {

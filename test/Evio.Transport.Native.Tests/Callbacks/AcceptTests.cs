@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -352,7 +353,7 @@ public sealed class AcceptTests
 
         async Task AssertRefusedAsync()
         {
-            var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), site.Address));
+            var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), site.Address));
             Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
             Assert.Contains(site.Path, exception.Message, StringComparison.Ordinal);
             Assert.Contains("no socket", exception.Message, StringComparison.Ordinal);
@@ -369,7 +370,7 @@ public sealed class AcceptTests
         await using var site = new Site(living);
         await site.StartAsync(EvioTests.EchoEvents());
 
-        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{second}://{site.Path}"));
+        var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), $"{second}://{site.Path}"));
 
         Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
         using var client = await site.ConnectAsync();
@@ -382,7 +383,7 @@ public sealed class AcceptTests
     {
         await using var site = new Site(scheme);
 
-        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{site.Address}/in/none"));
+        var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), $"{site.Address}/in/none"));
 
         Assert.Contains($"{site.Path}/in/none", exception.Message, StringComparison.Ordinal);
         Assert.Contains("directory", exception.Message, StringComparison.Ordinal);
@@ -394,7 +395,7 @@ public sealed class AcceptTests
     {
         await using var site = new Site(scheme);
         var directory = Directory.CreateTempSubdirectory("evio");
-        var server = await EvioServer.StartAsync(new Events(), $"{scheme}://{directory.FullName}/socket");
+        var server = await TestScheduling.StartAsync(new Events(), $"{scheme}://{directory.FullName}/socket");
 
         directory.Delete(recursive: true);
 

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.NetworkInformation;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -21,7 +22,7 @@ public sealed class AddressTests
     [InlineData("tcp6-net://[::1]:0?reuseport=0", AddressFamily.InterNetworkV6)]
     public async Task HostsAndFamilies_AreServed(string address, AddressFamily family)
     {
-        await using var server = await EvioServer.StartAsync(EvioTests.EchoEvents(), address);
+        await using var server = await TestScheduling.StartAsync(EvioTests.EchoEvents(), address);
         var bound = Assert.IsType<IPEndPoint>(server.Addresses[0]);
 
         using var client = await Client.ConnectAsync(
@@ -35,7 +36,7 @@ public sealed class AddressTests
     public async Task SeveralAddresses_AreToldApart()
     {
         using var directory = new Support.TemporaryDirectory();
-        await using var server = await EvioServer.StartAsync(
+        await using var server = await TestScheduling.StartAsync(
             new Events
             {
                 NumLoops = 2,
@@ -77,7 +78,7 @@ public sealed class AddressTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux has abstract addresses.");
         var name = $"{Guid.NewGuid():N}";
-        await using var server = await EvioServer.StartAsync(EvioTests.EchoEvents(), $"{scheme}://@{name}");
+        await using var server = await TestScheduling.StartAsync(EvioTests.EchoEvents(), $"{scheme}://@{name}");
 
         using var client = await Client.ConnectAsync(new UnixDomainSocketEndPoint($"\0{name}"));
 
@@ -90,9 +91,9 @@ public sealed class AddressTests
     public async Task UnknownHost_IsRefusedByName()
     {
         const string Address = "tcp://no-such-host.invalid:5000";
-        await using var server = await EvioServer.StartAsync(new Events());
+        await using var server = await TestScheduling.StartAsync(new Events());
 
-        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), Address));
+        var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), Address));
         Assert.Contains(Address, exception.Message, StringComparison.Ordinal);
 
         exception = await Assert.ThrowsAsync<SocketException>(() => server.DialAsync(Address));

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -75,7 +76,7 @@ public sealed class DialTests
         var received = new Counter();
         var woken = new Counter();
         var closed = new Counter();
-        await using var server = await EvioServer.StartAsync(new Events
+        await using var server = await TestScheduling.StartAsync(new Events
         {
             Data = (_, input) =>
             {
@@ -107,7 +108,7 @@ public sealed class DialTests
     {
         await using var peer = new Site(scheme);
         await peer.StartAsync(Echo());
-        await using var server = await EvioServer.StartAsync(new Events { NumLoops = 3 }).Within();
+        await using var server = await TestScheduling.StartAsync(new Events { NumLoops = 3 }).Within();
 
         foreach (var loop in server.Loops)
         {
@@ -124,7 +125,7 @@ public sealed class DialTests
     {
         using var bound = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         bound.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        await using var server = await EvioServer.StartAsync(new Events
+        await using var server = await TestScheduling.StartAsync(new Events
         {
             Opened = static (_, ref _) => throw new InvalidOperationException("Nothing was connected."),
         }).Within();
@@ -143,7 +144,7 @@ public sealed class DialTests
     [InlineData("howdy", "no scheme")]
     public async Task BadAddress_IsRefusedWithTheReason(string address, string reason)
     {
-        await using var server = await EvioServer.StartAsync(new Events()).Within();
+        await using var server = await TestScheduling.StartAsync(new Events()).Within();
 
         var exception = await Assert.ThrowsAsync<ArgumentException>(() => server.DialAsync(address)).Within();
 
@@ -156,7 +157,7 @@ public sealed class DialTests
     {
         await using var peer = new Site(scheme);
         await peer.StartAsync(Echo());
-        await using var server = await EvioServer.StartAsync(new Events()).Within();
+        await using var server = await TestScheduling.StartAsync(new Events()).Within();
 
         var connection = await server.DialAsync($"{scheme}://:{((IPEndPoint)peer.Server!.Addresses[0]).Port}").Within();
 
@@ -239,7 +240,7 @@ public sealed class DialTests
         await using var peer = new Site(scheme);
         await peer.StartAsync(Echo());
         var closed = new TaskCompletionSource<Exception?>(TaskCreationOptions.RunContinuationsAsynchronously);
-        await using var server = await EvioServer.StartAsync(new Events
+        await using var server = await TestScheduling.StartAsync(new Events
         {
             Opened = static (_, ref _) => throw new InvalidOperationException("no"),
             Closed = (_, error) =>
@@ -261,7 +262,7 @@ public sealed class DialTests
     {
         await using var peer = new Site(scheme);
         await peer.StartAsync(Echo());
-        await using var server = await EvioServer.StartAsync(new Events()).Within();
+        await using var server = await TestScheduling.StartAsync(new Events()).Within();
 
         await Assert.ThrowsAnyAsync<OperationCanceledException>(
             () => server.DialAsync(AddressOf(scheme, peer.Server!), cancellationToken: new CancellationToken(canceled: true))).Within();
@@ -273,7 +274,7 @@ public sealed class DialTests
     {
         await using var peer = new Site(scheme);
         await peer.StartAsync(Echo());
-        var server = await EvioServer.StartAsync(new Events()).Within();
+        var server = await TestScheduling.StartAsync(new Events()).Within();
         var connection = await server.DialAsync(AddressOf(scheme, peer.Server!)).Within();
 
         await server.StopAsync().Within();

@@ -5,6 +5,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Callbacks;
 
@@ -292,7 +293,7 @@ public sealed class EvioTests
     [InlineData("udp://[fe80::1%4294967296]:0", "no interface '4294967296'")]
     public async Task BadAddress_IsRefusedWithTheReason(string address, string reason)
     {
-        var exception = await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(new Events(), address));
+        var exception = await Assert.ThrowsAsync<ArgumentException>(() => TestScheduling.StartAsync(new Events(), address));
 
         Assert.Contains($"'{address}'", exception.Message, StringComparison.Ordinal);
         Assert.Contains(reason, exception.Message.Replace(address, "", StringComparison.Ordinal), StringComparison.Ordinal);
@@ -307,7 +308,7 @@ public sealed class EvioTests
     [InlineData("tcp-net://")]
     public async Task EmptyAddress_IsAnyAddressAndAFreePort(string address)
     {
-        await using var server = await EvioServer.StartAsync(new Events(), address);
+        await using var server = await TestScheduling.StartAsync(new Events(), address);
 
         var bound = Assert.IsType<IPEndPoint>(Assert.Single(server.Addresses));
         Assert.NotEqual(0, bound.Port);
@@ -397,11 +398,11 @@ public sealed class EvioTests
     [InlineData("tcp-net", "true")]
     public async Task ReusePort_LetsSeveralServersShareIt(string scheme, string value)
     {
-        await using var first = await EvioServer.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:0?reuseport={value}");
+        await using var first = await TestScheduling.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:0?reuseport={value}");
         var port = ((IPEndPoint)first.Addresses[0]).Port;
 
         var others = await Task.WhenAll(Enumerable.Range(0, 4).Select(
-            _ => EvioServer.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:{port}?reuseport={value}"))).Within();
+            _ => TestScheduling.StartAsync(EchoEvents(), $"{scheme}://127.0.0.1:{port}?reuseport={value}"))).Within();
         using (var client = await Client.ConnectAsync(first.Addresses[0]))
         {
             await client.ExpectEchoAsync("x");
@@ -417,12 +418,12 @@ public sealed class EvioTests
     [InlineData("tcp-net", true)]
     public async Task BusyPort_IsRefusedByName(string scheme, bool shared)
     {
-        await using var first = await EvioServer.StartAsync(new Events(), $"{scheme}://127.0.0.1:0{(shared ? "?reuseport=1" : "")}");
+        await using var first = await TestScheduling.StartAsync(new Events(), $"{scheme}://127.0.0.1:0{(shared ? "?reuseport=1" : "")}");
         var port = ((IPEndPoint)first.Addresses[0]).Port;
 
         foreach (var second in new[] { "tcp", "tcp-net" })
         {
-            var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{second}://127.0.0.1:{port}"));
+            var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), $"{second}://127.0.0.1:{port}"));
 
             Assert.Equal(SocketError.AddressAlreadyInUse, exception.SocketErrorCode);
             Assert.Contains($"127.0.0.1:{port}", exception.Message, StringComparison.Ordinal);
@@ -434,7 +435,7 @@ public sealed class EvioTests
     [InlineData("tcp-net")]
     public async Task ForeignAddress_IsRefusedByName(string scheme)
     {
-        var exception = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{scheme}://192.0.2.1:0"));
+        var exception = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), $"{scheme}://192.0.2.1:0"));
 
         Assert.Equal(SocketError.AddressNotAvailable, exception.SocketErrorCode);
         Assert.Contains("192.0.2.1:0", exception.Message, StringComparison.Ordinal);
@@ -449,14 +450,14 @@ public sealed class EvioTests
     {
         var loopback = family == AddressFamily.InterNetwork ? "127.0.0.1" : "[::1]";
         EvioServer ended;
-        await using (ended = await EvioServer.StartAsync(new Events { Opened = static (_, ref _) => EvioAction.Close }, $"{scheme}://{loopback}:0"))
+        await using (ended = await TestScheduling.StartAsync(new Events { Opened = static (_, ref _) => EvioAction.Close }, $"{scheme}://{loopback}:0"))
         {
             // The server closes first, and so its side of the connection waits for stray segments (TIME_WAIT).
             using var client = await Client.ConnectAsync(ended.Addresses[0]);
             Assert.Empty(await client.ReadToEndAsync());
         }
 
-        await using var next = await EvioServer.StartAsync(new Events(), $"{scheme}://{ended.Addresses[0]}");
+        await using var next = await TestScheduling.StartAsync(new Events(), $"{scheme}://{ended.Addresses[0]}");
     }
 
     [Theory]
@@ -464,8 +465,8 @@ public sealed class EvioTests
     [InlineData("tcp-net")]
     public async Task SchemeWithoutFamily_TakesBoth(string scheme)
     {
-        await using var both = await EvioServer.StartAsync(EchoEvents(), $"{scheme}://:0");
-        await using var six = await EvioServer.StartAsync(EchoEvents(), $"{scheme.Replace("tcp", "tcp6", StringComparison.Ordinal)}://:0");
+        await using var both = await TestScheduling.StartAsync(EchoEvents(), $"{scheme}://:0");
+        await using var six = await TestScheduling.StartAsync(EchoEvents(), $"{scheme.Replace("tcp", "tcp6", StringComparison.Ordinal)}://:0");
 
         foreach (var address in new[] { IPAddress.Loopback, IPAddress.IPv6Loopback })
         {
@@ -491,12 +492,12 @@ public sealed class EvioTests
             await AssertRefusedAsync(new Events { NumLoops = 2, LoopAffinity = [0, processor] }, $"processor {processor}");
         }
 
-        await using var server = await EvioServer.StartAsync(new Events(), $"{scheme}://");
+        await using var server = await TestScheduling.StartAsync(new Events(), $"{scheme}://");
         await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => server.StopAsync(TimeSpan.FromTicks(-1)));
 
         async Task AssertRefusedAsync(Events events, string reason)
         {
-            var exception = await Assert.ThrowsAsync<ArgumentException>(() => EvioServer.StartAsync(events, $"{scheme}://"));
+            var exception = await Assert.ThrowsAsync<ArgumentException>(() => TestScheduling.StartAsync(events, $"{scheme}://"));
             Assert.Contains(reason, exception.Message, StringComparison.Ordinal);
         }
     }
@@ -506,11 +507,11 @@ public sealed class EvioTests
     [InlineData("tcp-net")]
     public async Task LoopAffinity_BindsTheLoopsThreads(string scheme)
     {
-        await using var free = await EvioServer.StartAsync(new Events(), $"{scheme}://");
+        await using var free = await TestScheduling.StartAsync(new Events(), $"{scheme}://");
         var permitted = (await LoopThread.OfAsync(free.Loops[0])).Processors;
         var last = permitted[(permitted.LastIndexOfAny([',', '-']) + 1)..];
 
-        await using var server = await EvioServer.StartAsync(
+        await using var server = await TestScheduling.StartAsync(
             new Events { NumLoops = 2, LoopAffinity = [int.Parse(last, CultureInfo.InvariantCulture)] }, $"{scheme}://");
 
         foreach (var loop in server.Loops)

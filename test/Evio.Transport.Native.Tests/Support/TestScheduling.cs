@@ -13,4 +13,8 @@ internal static class TestScheduling
         events.Scheduling = scheduling ?? Value;
         return events;
     }
+
+    /// <summary>Starts a server in the mode of the tests, unless its events name one that is not the default.</summary>
+    internal static Task<EvioServer> StartAsync(Events events, params IReadOnlyList<string> addresses) =>
+        EvioServer.StartAsync(events.Scheduling == LoopScheduling.Inline ? Apply(events, Value) : events, addresses);
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net.Sockets;
+using Evio.Transport.Native.Tests.Support;
 using static Evio.Transport.Native.Tests.Udp.UdpServers;
 
 namespace Evio.Transport.Native.Tests.Udp;
@@ -22,7 +23,7 @@ public class DatagramAddressTests
     [InlineData("udp6-net://:0", AddressFamily.InterNetworkV6)]
     public async Task FamiliesAreServed(string address, AddressFamily family)
     {
-        await using var server = await EvioServer.StartAsync(new Events { Data = AnswerSender }, address);
+        await using var server = await TestScheduling.StartAsync(new Events { Data = AnswerSender }, address);
         using var peer = new UdpPeer(server.Addresses[0]);
 
         Assert.Equal(family, server.Addresses[0].AddressFamily);
@@ -34,7 +35,7 @@ public class DatagramAddressTests
     [MemberData(nameof(Schemes))]
     public async Task AllAddressesAreThoseOfBothFamilies(string scheme)
     {
-        await using var server = await EvioServer.StartAsync(new Events { Data = AnswerSender }, $"{scheme}://:0");
+        await using var server = await TestScheduling.StartAsync(new Events { Data = AnswerSender }, $"{scheme}://:0");
         using var peer4 = new UdpPeer(server.Addresses[0], AddressFamily.InterNetwork);
         using var peer6 = new UdpPeer(server.Addresses[0], AddressFamily.InterNetworkV6);
 
@@ -52,10 +53,10 @@ public class DatagramAddressTests
         EvioServer? server4 = null;
         for (var attempt = 1; server4 is null; attempt++)
         {
-            await using var server6 = await EvioServer.StartAsync(new Events { Data = AnswerSender }, $"{scheme6}://:0");
+            await using var server6 = await TestScheduling.StartAsync(new Events { Data = AnswerSender }, $"{scheme6}://:0");
             try
             {
-                server4 = await EvioServer.StartAsync(new Events { Data = AnswerSender }, $"{scheme4}://:{server6.Port()}");
+                server4 = await TestScheduling.StartAsync(new Events { Data = AnswerSender }, $"{scheme4}://:{server6.Port()}");
             }
             catch (SocketException) when (attempt < 5)
             {
@@ -75,7 +76,7 @@ public class DatagramAddressTests
     [Fact]
     public async Task SeveralAddressesOfBothKindsAreToldApart()
     {
-        await using var server = await EvioServer.StartAsync(
+        await using var server = await TestScheduling.StartAsync(
             new Events
             {
                 NumLoops = 2,
@@ -141,10 +142,10 @@ public class DatagramAddressTests
     public async Task ABusyPortIsRefused(string holder, string scheme, int loops, bool holderShares)
     {
         var query = holderShares ? "?reuseport=true" : "";
-        await using var server = await EvioServer.StartAsync(new Events { NumLoops = loops, Data = Echo }, $"{holder}://127.0.0.1:0{query}");
+        await using var server = await TestScheduling.StartAsync(new Events { NumLoops = loops, Data = Echo }, $"{holder}://127.0.0.1:0{query}");
 
         var refusal = await Assert.ThrowsAsync<SocketException>(
-            () => EvioServer.StartAsync(new Events { NumLoops = loops }, $"{scheme}://{server.Addresses[0]}"));
+            () => TestScheduling.StartAsync(new Events { NumLoops = loops }, $"{scheme}://{server.Addresses[0]}"));
 
         Assert.Equal(SocketError.AddressAlreadyInUse, refusal.SocketErrorCode);
         Assert.Contains(server.Addresses[0].ToString()!, refusal.Message, StringComparison.Ordinal);
@@ -157,7 +158,7 @@ public class DatagramAddressTests
     public async Task AnAddressOfAnotherMachineIsRefused(string scheme)
     {
         // TEST-NET-1 (RFC 5737): nobody's.
-        var refusal = await Assert.ThrowsAsync<SocketException>(() => EvioServer.StartAsync(new Events(), $"{scheme}://192.0.2.1:0"));
+        var refusal = await Assert.ThrowsAsync<SocketException>(() => TestScheduling.StartAsync(new Events(), $"{scheme}://192.0.2.1:0"));
 
         Assert.Equal(SocketError.AddressNotAvailable, refusal.SocketErrorCode);
         Assert.Contains("192.0.2.1:0", refusal.Message, StringComparison.Ordinal);
@@ -175,7 +176,7 @@ public class DatagramAddressTests
             var address = $"{scheme}://127.0.0.1:0?reuseport=1";
             for (var i = 0; i < 5; i++)
             {
-                servers.Add(await EvioServer.StartAsync(new Events { NumLoops = loops, Data = Echo }, address));
+                servers.Add(await TestScheduling.StartAsync(new Events { NumLoops = loops, Data = Echo }, address));
                 address = $"{scheme}://{servers[0].Addresses[0]}?reuseport=1";
             }
 

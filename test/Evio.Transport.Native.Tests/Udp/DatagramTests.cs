@@ -4,6 +4,7 @@ using System.Text;
 using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Sockets;
+using Evio.Transport.Native.Tests.Support;
 using static Evio.Transport.Native.Tests.Udp.UdpServers;
 
 namespace Evio.Transport.Native.Tests.Udp;
@@ -131,7 +132,7 @@ public class DatagramTests
     {
         var datagram = new byte[65_527];
         new Random(1).NextBytes(datagram);
-        await using var server = await EvioServer.StartAsync(
+        await using var server = await TestScheduling.StartAsync(
             new Events
             {
                 Data = (connection, input) =>

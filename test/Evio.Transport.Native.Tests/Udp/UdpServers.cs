@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Udp;
 
@@ -9,7 +10,7 @@ internal static class UdpServers
     internal static TheoryData<string> Schemes => ["udp", "udp-net"];
 
     /// <summary>A server on a free port of the IPv4 loopback address.</summary>
-    internal static Task<EvioServer> StartAsync(string scheme, Events events) => EvioServer.StartAsync(events, $"{scheme}://127.0.0.1:0");
+    internal static Task<EvioServer> StartAsync(string scheme, Events events) => TestScheduling.StartAsync(events, $"{scheme}://127.0.0.1:0");
 
     internal static Task<EvioServer> StartAsync(string scheme, DataCallback data) => StartAsync(scheme, new Events { Data = data });
 

@@ -127,7 +127,7 @@ public sealed class ConnectionIdentityTests
     [Theory, AllTransports]
     public async Task Its_memory_pool_is_made_by_the_registered_factory(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await ConnectedPair.CreateAsync(
             kind, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
 

@@ -38,7 +38,7 @@ public sealed class MemoryPoolTests
         End.ResetWhileFlushIsPaused)]
     public async Task All_blocks_are_back_when_the_listener_is_disposed(TransportKind kind, End end)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using (var pair = await CreateAsync(kind, pools))
         {
             await ConverseAsync(pair);
@@ -54,7 +54,7 @@ public sealed class MemoryPoolTests
     [Theory, EvioTransports]
     public async Task An_idle_connection_holds_no_block(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
         var read = pair.Input.ReadAsync().AsTask();
         Assert.Equal(0, pools.Outstanding);
@@ -72,7 +72,7 @@ public sealed class MemoryPoolTests
     public async Task A_connection_that_is_idle_after_a_deferred_flush_holds_no_block(TransportKind kind)
     {
         const int Messages = 3;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
         var answering = AnswerAsync();
         for (var i = 0; i < Messages; i++)
@@ -108,7 +108,7 @@ public sealed class MemoryPoolTests
     public async Task Read_ahead_of_an_application_that_does_not_read_is_bounded(TransportKind kind)
     {
         const int Limit = 64 * 1024;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxReadBufferSize = Limit });
         var sent = TestData.Bytes(20_000_000);
         var sending = pair.Client.SendAllAsync(sent);
@@ -142,7 +142,7 @@ public sealed class MemoryPoolTests
     public async Task Input_that_drips_in_while_nobody_reads_takes_no_block_for_each_drop(TransportKind kind)
     {
         const int Drops = 300;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxReadBufferSize = 0 });
         var sent = TestData.Bytes(Drops);
         await pair.Client.SendAllAsync(sent.AsMemory(0, 1)).OrTimeout();
@@ -166,7 +166,7 @@ public sealed class MemoryPoolTests
     [Theory, EvioTransports]
     public async Task A_little_input_after_much_of_it_keeps_no_large_block(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
         var sent = TestData.Bytes(4096 + 8192 + 16384);
         await pair.Client.SendAllAsync(sent).OrTimeout();
@@ -184,7 +184,7 @@ public sealed class MemoryPoolTests
     [Theory, EvioTransports]
     public async Task A_little_rest_of_much_input_keeps_no_large_block(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
         var sent = TestData.Bytes(1024 * 1024);
         var sending = pair.Client.SendAllAsync(sent);
@@ -216,7 +216,7 @@ public sealed class MemoryPoolTests
     public async Task Little_flushes_to_a_peer_that_does_not_read_take_no_block_each(TransportKind kind)
     {
         const int Flushes = 300;
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools, new TransportSettings { MaxWriteBufferSize = 0 });
         var much = TestData.Bytes(12 * 1024 * 1024);
         await pair.Output.WriteAsync(much).OrTimeout();
@@ -238,7 +238,7 @@ public sealed class MemoryPoolTests
     [Theory, EvioTransports]
     public async Task Memory_that_is_given_out_stays_the_writers_when_the_connection_ends(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
         var memory = pair.Output.GetMemory();
         pair.Client.Reset();
@@ -256,7 +256,7 @@ public sealed class MemoryPoolTests
     [Theory, EvioTransports]
     public async Task Blocks_grow_with_what_is_written(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var pair = await CreateAsync(kind, pools);
 
         Assert.Equal([4096, 4096, 8192, 16384, 32768, 32768], Enumerable.Range(0, 6).Select(_ => FillBlock()));
@@ -276,7 +276,7 @@ public sealed class MemoryPoolTests
         }
     }
 
-    private static Task<ConnectedPair> CreateAsync(TransportKind kind, CountingMemoryPoolFactory pools, TransportSettings? settings = null) =>
+    private static Task<ConnectedPair> CreateAsync(TransportKind kind, StrictMemoryPoolFactory pools, TransportSettings? settings = null) =>
         ConnectedPair.CreateAsync(
             kind,
             settings ?? new TransportSettings { MaxWriteBufferSize = 64 * 1024 },

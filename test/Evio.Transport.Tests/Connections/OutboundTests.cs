@@ -173,7 +173,7 @@ public sealed class OutboundTests
     [Theory, EvioTransports]
     public async Task The_factorys_end_aborts_what_is_open_and_gives_every_block_back(TransportKind kind)
     {
-        var pools = new CountingMemoryPoolFactory();
+        var pools = new StrictMemoryPoolFactory(StrictMemoryPool.LargeBlocks);
         await using var site = new Site(kind, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pools));
         var (connection, peer) = await site.ConnectAsync();
         await peer.SendAllAsync("unread").OrTimeout();
