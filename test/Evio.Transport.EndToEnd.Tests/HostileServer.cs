@@ -24,6 +24,8 @@ internal sealed class HostileServer : IAsyncDisposable
     private const string Argument = "--hostile-server";
     private const int CallbacksForEachThrow = 10;
 
+    private static readonly TimeSpan LongestDeath = TimeSpan.FromSeconds(10);
+
     private readonly Process _process;
     private readonly Task<string> _errors;
 
@@ -68,6 +70,21 @@ internal sealed class HostileServer : IAsyncDisposable
 
         var ports = line.Split(' ').Select(static port => int.Parse(port, CultureInfo.InvariantCulture)).ToArray();
         return new HostileServer(process, errors, ports[0], ports[1]);
+    }
+
+    /// <summary>Fails the test with what the process said at its end, if it has ended while something else failed.</summary>
+    /// <param name="failed">What failed, which is thrown otherwise.</param>
+    public async Task ExplainAsync(Task failed)
+    {
+        // A process that dies takes its time.
+        await Task.WhenAny(failed, _process.WaitForExitAsync());
+        if (failed.IsFaulted || _process.HasExited)
+        {
+            await Task.WhenAny(_process.WaitForExitAsync(), Task.Delay(LongestDeath));
+            await AssertLivesAsync();
+        }
+
+        await failed;
     }
 
     /// <summary>Fails the test if the process has ended.</summary>
@@ -120,7 +137,7 @@ internal sealed class HostileServer : IAsyncDisposable
         {
             LoopCount = 2,
             Scheduling = Enum.Parse<LoopScheduling>(kind.Scheduling().ToString()),
-            OnUnhandledException = (_, _) => hostility.MayThrow(calls: 2),
+            OnUnhandledException = (_, _) => (part == Part.UnhandledExceptionHandler ? hostility : null)?.MayThrow(calls: 2),
         });
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().SetMinimumLevel(LogLevel.Trace);

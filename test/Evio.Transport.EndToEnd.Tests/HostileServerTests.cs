@@ -21,14 +21,24 @@ public sealed class HostileServerTests
         var seed = TestData.NewSeed();
         var hostile = (HostileServer.Part)part;
         await using var server = await HostileServer.StartAsync(kind, hostile, seed);
-        var lost = await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(() => VisitAsync(server, new Random(seed + client)))));
-        await server.AssertLivesAsync();
+        await server.ExplainAsync(VisitAsync(server, hostile, seed));
+        await server.ExplainAsync(CalmAsync(server));
+        await server.StopAsync();
+    }
 
-        // Nobody needs memory, or calls back, to log and to count.
+    private static async Task VisitAsync(HostileServer server, HostileServer.Part hostile, int seed)
+    {
+        var lost = await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(() => VisitAsync(server, new Random(seed + client)))));
+
+        // Neither to log nor to count nor to be told needs anything that a connection could not do without.
         Assert.True(
             lost.Sum() == 0 || hostile is HostileServer.Part.MemoryPool or HostileServer.Part.Callbacks,
             $"{lost.Sum()} of {Clients * VisitsOfClient} visits were lost ({TestData.SeedVariable}={seed}).");
+    }
 
+    /// <summary>When nothing throws any more, everything is served.</summary>
+    private static async Task CalmAsync(HostileServer server)
+    {
         // Where there is no memory the request may need a second try.
         await Eventually.HoldsAsync(() => TryVisitAsync(server, static (client, _) => client.GetStringAsync("calm")));
         for (var left = 20; left > 0; left--)
@@ -37,8 +47,6 @@ public sealed class HostileServerTests
             Assert.Equal("served", await client.GetStringAsync("/").OrTimeout());
             Assert.True(await TryEchoAsync(server, 1000));
         }
-
-        await server.StopAsync();
     }
 
     /// <returns>How many visits the server has not served to their end.</returns>

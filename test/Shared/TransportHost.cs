@@ -34,9 +34,12 @@ internal sealed class TransportHost : IAsyncDisposable
 {
     private readonly WebApplication _application;
 
+    private readonly StrictMemoryPoolFactory? _pools;
+
     private TransportHost(WebApplication application, CollectedLogs logs)
     {
         _application = application;
+        _pools = application.Services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
         Logs = logs;
     }
 
@@ -126,14 +129,13 @@ internal sealed class TransportHost : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        var pools = Services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
         try
         {
             await _application.DisposeAsync().OrTimeout();
         }
         finally
         {
-            pools?.AssertKept();
+            _pools?.AssertKept();
         }
     }
 

@@ -10,6 +10,7 @@ namespace Evio.Transport.Testing;
 internal sealed class TransportInstance : IAsyncDisposable
 {
     private readonly IAsyncDisposable _container;
+    private readonly StrictMemoryPoolFactory? _pools;
     private readonly List<IConnectionListener> _listeners = [];
 
     private TransportInstance(IServiceProvider services, IAsyncDisposable container)
@@ -17,6 +18,7 @@ internal sealed class TransportInstance : IAsyncDisposable
         _container = container;
         Services = services;
         Factory = services.GetServices<IConnectionListenerFactory>().Last();
+        _pools = services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
     }
 
     public IServiceProvider Services { get; }
@@ -56,14 +58,13 @@ internal sealed class TransportInstance : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        var pools = Services.GetService<IMemoryPoolFactory<byte>>() as StrictMemoryPoolFactory;
         try
         {
             await DisposeAllAsync();
         }
         finally
         {
-            pools?.AssertKept();
+            _pools?.AssertKept();
         }
     }
 
