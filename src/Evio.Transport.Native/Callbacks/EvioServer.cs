@@ -17,6 +17,8 @@ namespace Evio.Transport.Native;
 /// </remarks>
 public sealed class EvioServer : IAsyncDisposable
 {
+    private static readonly TimeSpan ListenerPatience = TimeSpan.FromSeconds(1);
+
     private readonly EventLoopGroup _group;
     private readonly ServerLoop[] _loops;
     private readonly List<IServerListener> _listeners = [];
@@ -305,7 +307,7 @@ public sealed class EvioServer : IAsyncDisposable
         // Each step whatever came of the one before: no thread and no descriptor is left behind a failure. What a step has not done in time, since user code holds a loop, it does
         // when that returns.
         var began = Stopwatch.GetTimestamp();
-        await AttemptAsync(() => Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync())), Left()).ConfigureAwait(false);
+        await AttemptAsync(CloseListenersAsync, Left()).ConfigureAwait(false);
         await AttemptAsync(
             () => Task.WhenAll(_loops.Select(loop =>
             {
@@ -329,10 +331,20 @@ public sealed class EvioServer : IAsyncDisposable
             _completion.SetResult();
         }
 
+        // One may wait for a callback that is late, about a connection of its backlog.
+        async Task CloseListenersAsync()
+        {
+            var closed = Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync()));
+            if (await EventLoopGroup.IsCompletedWithinAsync(closed, Left() + ListenerPatience).ConfigureAwait(false))
+            {
+                await closed.ConfigureAwait(false);
+            }
+        }
+
         TimeSpan Left()
         {
             var left = deadline - Stopwatch.GetElapsedTime(began);
-            return left > TimeSpan.Zero ? left : TimeSpan.Zero;
+            return TimeSpan.FromTicks(Math.Clamp(left.Ticks, 0, EventLoopGroup.MaxWait.Ticks));
         }
     }
 

@@ -83,6 +83,9 @@ public sealed class EventLoop : IMonitored
     /// </summary>
     public bool HasEnded => _ending;
 
+    /// <summary>Whether the loop has ended because its poller has failed.</summary>
+    internal bool HasFailed { get; private set; }
+
     /// <summary>Whether a thread that does not come back from a call loses the loop.</summary>
     internal bool IsAdaptive => _scheduling == LoopScheduling.Adaptive;
 
@@ -591,6 +594,7 @@ public sealed class EventLoop : IMonitored
         catch (Exception exception) when (thread.Loop == this)
         {
             // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
+            HasFailed = true;
             _ending = true;
             _group.OnLoopFailed(this, exception);
         }

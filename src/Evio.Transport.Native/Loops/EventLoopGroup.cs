@@ -25,7 +25,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     public const string MeterName = "Evio.Transport";
 
     private static readonly TimeSpan HeldSampleInterval = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan MaxWait = TimeSpan.FromDays(24);
+
+    /// <summary>The longest wait that any timer takes.</summary>
+    internal static readonly TimeSpan MaxWait = TimeSpan.FromDays(24);
 
     private readonly EventLoop[] _loops;
     private readonly LoopThreads _threads;
@@ -299,7 +301,8 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         return true;
     }
 
-    private static async Task<bool> IsCompletedWithinAsync(Task work, TimeSpan limit)
+    /// <summary>Waits for a task, for as long as a timer can at most.</summary>
+    internal static async Task<bool> IsCompletedWithinAsync(Task work, TimeSpan limit)
     {
         Task wait;
         try

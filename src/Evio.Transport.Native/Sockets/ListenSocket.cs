@@ -59,23 +59,75 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         // An exception of a callback that tells of an episode. Connections that still wait are reported again, level-triggered.
     }
 
-    public void OnLoopStopping() => Close();
+    public void OnLoopStopping()
+    {
+        if (!listener.TryMove(this))
+        {
+            Close();
+        }
+    }
 
     internal void Pause()
     {
-        _paused = true;
-        Update();
+        if (!TryForward(static socket => ((ListenSocket)socket!).Pause()))
+        {
+            _paused = true;
+            Update();
+        }
     }
 
     internal void Resume()
     {
-        _paused = false;
-        Update();
+        if (!TryForward(static socket => ((ListenSocket)socket!).Resume()))
+        {
+            _paused = false;
+            Update();
+        }
     }
+
+    /// <summary>Goes on, on another loop, when this one has failed. The descriptor, with the connections that wait there, stays as it is.</summary>
+    /// <returns>False when the other loop has ended.</returns>
+    internal bool TryMoveTo(EventLoop other)
+    {
+        var failed = loop;
+        if (_watched)
+        {
+            _watched = false;
+            loop.Unwatch(descriptor);
+        }
+
+        _backOff = null;
+        loop.Forget(_token);
+        loop = other;
+        if (other.TryPostOwn(static socket => ((ListenSocket)socket!).Arrive(), this))
+        {
+            return true;
+        }
+
+        loop = failed;
+        return false;
+    }
+
+    private void Arrive()
+    {
+        _token = loop.Register(this);
+        if (listener.IsClosing)
+        {
+            // Which the loop that has failed may not have been told any more.
+            Close();
+        }
+        else
+        {
+            Update();
+        }
+    }
+
+    /// <summary>Passes on a call that was posted to a loop from which the socket has moved away.</summary>
+    private bool TryForward(Action<object?> call) => !loop.IsCurrent && loop.TryPostOwn(call, this);
 
     internal void Close()
     {
-        if (_closed)
+        if (_closed || (!_closing && TryForward(static socket => ((ListenSocket)socket!).Close())))
         {
             return;
         }

@@ -86,6 +86,13 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
 
     internal bool OwnsDescriptors => _sockets.OwnsDescriptors;
 
+    internal bool IsClosing => Volatile.Read(ref _closing) != 0;
+
+    /// <summary>Finds another loop for a listening socket whose own has failed. On the loop that has.</summary>
+    /// <returns>False when there is none, or the loop only ends.</returns>
+    internal bool TryMove(ListenSocket socket) =>
+        socket.Loop.HasFailed && !IsClosing && _group.Loops.Any(loop => !loop.HasEnded && socket.TryMoveTo(loop));
+
     internal void RemoveSocketFile() => SocketFiles.Remove(_sockets.SocketFile);
 
     /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
@@ -136,7 +143,8 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     {
         if (Interlocked.Increment(ref _failing) == 1)
         {
-            _options.OnAcceptFailing?.Invoke(this, reason);
+            _group.Notifications.Call(
+                static told => told.listener._options.OnAcceptFailing?.Invoke(told.listener, told.reason), (listener: this, reason));
         }
     }
 
@@ -145,7 +153,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     {
         if (Interlocked.Decrement(ref _failing) == 0)
         {
-            _options.OnAcceptRecovered?.Invoke(this);
+            _group.Notifications.Call(_options.OnAcceptRecovered, this);
         }
     }
 
