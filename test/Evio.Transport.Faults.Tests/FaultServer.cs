@@ -262,7 +262,7 @@ internal sealed class FaultServer(CollectedLogs logs)
 
     private static async Task StartDatagramsAsync()
     {
-        var server = await EvioServer.StartAsync(new Events { NumLoops = Loops }, "udp://127.0.0.1:0");
+        var server = await EvioServer.StartAsync(new Events { NumLoops = Loops }, "udp4://:0");
         foreach (var loop in server.Loops)
         {
             // A server that has failed has ended its loops, or will.

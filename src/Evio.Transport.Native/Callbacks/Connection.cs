@@ -29,7 +29,10 @@ public abstract class Connection
     /// <summary>The loop that the connection belongs to.</summary>
     public abstract EventLoop Loop { get; }
 
-    /// <summary>This side's address.</summary>
+    /// <summary>
+    /// This side's address. In a datagram's callbacks that is the address which the datagram came to, where the system tells it, and which the reply comes from.
+    /// </summary>
+    /// <remarks>Outside of its callbacks, and when it is not told, it is the address that the UDP socket is bound to.</remarks>
     public abstract EndPoint? LocalEndPoint { get; }
 
     /// <summary>The peer's address. For UDP that of the datagram's sender, and <see langword="null"/> outside of its callbacks.</summary>

@@ -8,6 +8,7 @@ namespace Evio.Transport.Native.Callbacks;
 internal sealed class DatagramConnection(EvioServer server, IDatagramChannel channel, int addressIndex) : Connection, IDatagramHandler
 {
     private readonly DatagramReply _reply = new(channel.Loop);
+    private EndPoint? _localEndPoint;
     private EndPoint? _remoteEndPoint;
     private long _received;
 
@@ -15,7 +16,8 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
 
     public override EventLoop Loop => channel.Loop;
 
-    public override EndPoint? LocalEndPoint => channel.LocalEndPoint;
+    /// <summary>As for <see cref="RemoteEndPoint"/>. Outside of the callbacks, and if it is not known where the datagram came to, the bound address.</summary>
+    public override EndPoint? LocalEndPoint => (Loop.IsCurrent ? _localEndPoint ??= channel.GetDestination() : null) ?? channel.LocalEndPoint;
 
     /// <summary>Made when it is asked for: most handlers only answer, and answers need no object.</summary>
     /// <remarks>On the loop alone: another thread might find one sender's address while the next one's datagram is delivered, and leave it behind for that.</remarks>
@@ -75,6 +77,7 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
         finally
         {
             _reply.End();
+            _localEndPoint = null;
             _remoteEndPoint = null;
         }
     }

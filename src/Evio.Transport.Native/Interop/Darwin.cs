@@ -20,11 +20,17 @@ internal static class Darwin
     internal const int SO_TYPE = 0x1008;
     internal const int SO_NOSIGPIPE = 0x1022;
 
-    // netinet/tcp.h, netinet6/in6.h
+    // netinet/in.h
+    internal const int IP_PKTINFO = 26;
+    internal const int IP_RECVPKTINFO = 26;
+
+    // netinet/tcp.h, netinet6/in6.h (__APPLE_USE_RFC_3542)
     internal const int TCP_KEEPALIVE = 0x10;
     internal const int TCP_KEEPINTVL = 0x101;
     internal const int TCP_KEEPCNT = 0x102;
     internal const int IPV6_V6ONLY = 27;
+    internal const int IPV6_PKTINFO = 46;
+    internal const int IPV6_RECVPKTINFO = 61;
 
     // sys/fcntl.h
     internal const int O_NONBLOCK = 0x4;
@@ -58,6 +64,10 @@ internal static class FreeBsd
     internal const int TCP_KEEPIDLE = 256;
     internal const int TCP_KEEPINTVL = 512;
     internal const int TCP_KEEPCNT = 1024;
+    internal const int IP_RECVDSTADDR = 7;
+    internal const int IP_SENDSRCADDR = 7;
+    internal const int IPV6_RECVPKTINFO = 36;
+    internal const int IPV6_PKTINFO = 46;
     internal const int AT_FDCWD = -100;
     internal const int AT_SYMLINK_NOFOLLOW = 0x200;
     internal const int CLOCK_THREAD_CPUTIME_ID = 14;

@@ -28,6 +28,11 @@ internal static class Linux
     internal const int TCP_KEEPINTVL = 5;
     internal const int TCP_KEEPCNT = 6;
     internal const int IPV6_V6ONLY = 26;
+    internal const int IPV6_RECVPKTINFO = 49;
+    internal const int IPV6_PKTINFO = 50;
+
+    // ip(7)
+    internal const int IP_PKTINFO = 8;
 
     // send(2)
     internal const int MSG_NOSIGNAL = 0x4000;

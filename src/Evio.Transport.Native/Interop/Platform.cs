@@ -50,6 +50,7 @@ internal static class Platform
     internal static readonly int SOCK_CLOEXEC = Choose(Linux.SOCK_CLOEXEC, 0, FreeBsd.SOCK_CLOEXEC);
 
     // setsockopt(2)
+    internal const int IPPROTO_IP = 0;
     internal const int IPPROTO_TCP = 6;
     internal const int TCP_NODELAY = 1;
     internal const int IPPROTO_IPV6 = 41;

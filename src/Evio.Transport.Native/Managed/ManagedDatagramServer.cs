@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 
@@ -12,7 +13,9 @@ namespace Evio.Transport.Native.Managed;
 /// </summary>
 /// <remarks>
 /// The BCL completes a receive on a thread of the pool, from where the datagram goes to the loop; it reuses what it needs for that, so that
-/// datagrams cost no memory here either.
+/// datagrams cost no memory here either. On a socket that is bound to all addresses it makes some objects for each, since it tells only in them which address
+/// a datagram came to. It cannot be asked for a reply's source; so the reply is sent past it, with sendmsg(2), on the systems whose layouts are known. Elsewhere
+/// (Windows) the system chooses the source.
 /// </remarks>
 internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 {
@@ -22,8 +25,11 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
     private readonly Socket _socket;
     private readonly byte[] _buffer = GC.AllocateUninitializedArray<byte>(DatagramBatch.RoomSize, pinned: true);
     private readonly byte[] _replyBuffer = GC.AllocateUninitializedArray<byte>(DatagramBatch.RoomSize, pinned: true);
-    private readonly SocketAddress _sender;
     private readonly IDatagramHandler _handler;
+    private readonly bool _isTold;
+    private SocketAddress _sender;
+    private IPAddress? _destination;
+    private int _interfaceIndex;
     private bool _delivering;
     private bool _closed;
     private long _bytesSent;
@@ -34,6 +40,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
         _sender = new SocketAddress(socket.AddressFamily);
         Loop = server.Loops[index % server.NumLoops];
         LocalEndPoint = socket.LocalEndPoint!;
+        _isTold = SocketDescriptors.IsAny(((IPEndPoint)LocalEndPoint).Address);
         _handler = new DatagramConnection(server, this, index);
     }
 
@@ -74,6 +81,9 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
         return closed.Task;
     }
 
+    public EndPoint? GetDestination() =>
+        _delivering && _destination is { } destination ? new IPEndPoint(destination, ((IPEndPoint)LocalEndPoint).Port) : null;
+
     public EndPoint? GetSender() => _delivering ? LocalEndPoint.Create(_sender) : null;
 
     /// <summary>Receives and delivers until the socket is closed. All but the receives themselves happens on the loop.</summary>
@@ -84,7 +94,17 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
             var length = -1;
             try
             {
-                length = await _socket.ReceiveFromAsync(_buffer, SocketFlags.None, _sender).ConfigureAwait(false);
+                if (_isTold)
+                {
+                    // As what it is said to come from, each datagram could come from anywhere.
+                    var result = await _socket.ReceiveMessageFromAsync(_buffer, SocketFlags.None, LocalEndPoint).ConfigureAwait(false);
+                    Note(result);
+                    length = result.ReceivedBytes;
+                }
+                else
+                {
+                    length = await _socket.ReceiveFromAsync(_buffer, SocketFlags.None, _sender).ConfigureAwait(false);
+                }
             }
             catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
             {
@@ -101,6 +121,19 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
             {
                 Deliver(length);
             }
+        }
+    }
+
+    private void Note(SocketReceiveMessageFromResult received)
+    {
+        // On whatever thread this is: the loop reads it when it delivers, which is the next thing that happens.
+        _sender = received.RemoteEndPoint.Serialize();
+        _destination = received.PacketInformation.Address;
+        _interfaceIndex = received.PacketInformation.Interface;
+        if (_destination is { AddressFamily: AddressFamily.InterNetwork } && LocalEndPoint.AddressFamily == AddressFamily.InterNetworkV6)
+        {
+            // As the sender's address has it.
+            _destination = _destination.MapToIPv6();
         }
     }
 
@@ -133,13 +166,66 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
     {
         try
         {
-            var sent = _socket.SendTo(reply, SocketFlags.None, _sender);
+            var sent = SendFromDestination(reply);
+            if (sent < 0)
+            {
+                sent = _socket.SendTo(reply, SocketFlags.None, _sender);
+            }
+
             _bytesSent += sent;
             Loop.Meter.Sent(sent);
         }
         catch (SocketException)
         {
             // No room, or the sender cannot be reached: the reply is lost, as UDP permits.
+        }
+    }
+
+    /// <summary>Sends from the address that the datagram came to.</summary>
+    /// <returns>The number of bytes; below zero if it is not known, or cannot be the source.</returns>
+    private unsafe int SendFromDestination(ReadOnlySpan<byte> reply)
+    {
+        Span<byte> address = stackalloc byte[16];
+        if (!_isTold || !Platform.HasPoller || _destination is null || !_destination.TryWriteBytes(address, out var size))
+        {
+            return -1;
+        }
+
+        Span<byte> control = stackalloc byte[PacketInfoFormat.MaxSize];
+        var length = PacketInfoFormat.Current.Write(control, new PacketInfo(address[..size], address[..size], (uint)_interfaceIndex));
+        if (length == 0)
+        {
+            return -1;
+        }
+
+        var handle = _socket.SafeHandle;
+        var isHeld = false;
+        try
+        {
+            handle.DangerousAddRef(ref isHeld);
+
+            // SOUND: all that the message points to is fixed or on this stack during the call, and the descriptor stays open.
+            fixed (byte* name = _sender.Buffer.Span, bytes = reply, message = control)
+            {
+                var vector = new IoVector { Base = bytes, Length = (nuint)reply.Length };
+                var header = new MessageHeader
+                {
+                    Name = name,
+                    NameLength = (uint)_sender.Size,
+                    Vectors = &vector,
+                    VectorCount = 1,
+                    Control = message,
+                    ControlLength = (nuint)length,
+                };
+                return (int)Libc.sendmsg((int)handle.DangerousGetHandle(), &header, Platform.MSG_NOSIGNAL);
+            }
+        }
+        finally
+        {
+            if (isHeld)
+            {
+                handle.DangerousRelease();
+            }
         }
     }
 

@@ -31,16 +31,24 @@ internal sealed unsafe class DatagramBatch
     private readonly byte[] _senders = GC.AllocateArray<byte>(Capacity * SizeOfAddress, pinned: true);
     private readonly MessageSlot[] _datagrams = GC.AllocateArray<MessageSlot>(Capacity, pinned: true);
     private readonly MessageSlot[] _replies = GC.AllocateArray<MessageSlot>(Capacity, pinned: true);
+    private readonly byte[] _told;
+    private readonly byte[] _asked;
+    private readonly int _toldSize;
     private readonly IoVector[] _vectors = GC.AllocateArray<IoVector>(2 * Capacity, pinned: true);
     private int _replyBytes;
 
-    internal DatagramBatch()
+    /// <param name="isTold">Whether the socket is told which address each datagram came to (<see cref="PacketInfo"/>).</param>
+    internal DatagramBatch(bool isTold = false)
     {
+        _toldSize = isTold ? PacketInfoFormat.MaxSize : 0;
+        _told = GC.AllocateArray<byte>(Capacity * _toldSize, pinned: true);
+        _asked = GC.AllocateArray<byte>(Capacity * _toldSize, pinned: true);
         var vectors = PointerTo(_vectors);
         for (var i = 0; i < Capacity; i++)
         {
             _vectors[i] = new IoVector { Base = PointerTo(_buffer) + (i * RoomSize), Length = RoomSize };
             _datagrams[i].Header = new MessageHeader { Name = PointerTo(_senders) + (i * SizeOfAddress), Vectors = vectors + i, VectorCount = 1 };
+            _datagrams[i].Header.Control = isTold ? PointerTo(_told) + (i * _toldSize) : null;
             _replies[i].Header = new MessageHeader { Vectors = vectors + Capacity + i, VectorCount = 1 };
         }
     }
@@ -65,8 +73,9 @@ internal sealed unsafe class DatagramBatch
         ClearReplies();
         for (var i = 0; i < Capacity; i++)
         {
-            // The kernel has overwritten it with the length of the address.
+            // The kernel has overwritten them with the lengths of what it wrote.
             _datagrams[i].Header.NameLength = SizeOfAddress;
+            _datagrams[i].Header.ControlLength = (nuint)_toldSize;
         }
 
         // SOUND: all that the messages point to is in this object's pinned arrays, and the vectors' lengths are those of their parts.
@@ -92,6 +101,16 @@ internal sealed unsafe class DatagramBatch
         return _senders.AsSpan(index * SizeOfAddress, (int)Math.Min(_datagrams[index].Header.NameLength, SizeOfAddress));
     }
 
+    /// <summary>Where a datagram came to, if the socket is told; valid until the next <see cref="Receive"/>.</summary>
+    internal PacketInfo GetPacketInfo(int index)
+    {
+        ThrowUnlessReceived(index);
+
+        // Where the length has only 32 bits, the flags stand behind it (MessageHeader).
+        var length = Math.Min((uint)_datagrams[index].Header.ControlLength, (uint)_toldSize);
+        return PacketInfoFormat.Current.Read(_told.AsSpan(index * _toldSize, (int)length));
+    }
+
     /// <summary>Adds what was written to <see cref="ReplyRoom"/> as the reply to a datagram.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such datagram, or no room for the reply.</exception>
     internal void AddReply(int index, int length)
@@ -103,6 +122,13 @@ internal sealed unsafe class DatagramBatch
         ref var reply = ref _replies[ReplyCount].Header;
         reply.Name = datagram.Name;
         reply.NameLength = datagram.NameLength;
+        if (_toldSize > 0)
+        {
+            // Who asked one address does not take an answer from another one.
+            var size = PacketInfoFormat.Current.Write(_asked.AsSpan(ReplyCount * _toldSize, _toldSize), GetPacketInfo(index));
+            reply.Control = size > 0 ? PointerTo(_asked) + (ReplyCount * _toldSize) : null;
+            reply.ControlLength = (nuint)size;
+        }
 
         // SOUND: the array is pinned for good, and has that many bytes behind those of the replies before.
         _vectors[Capacity + ReplyCount] = new IoVector { Base = PointerTo(_replyBuffer) + _replyBytes, Length = (nuint)length };
@@ -121,6 +147,22 @@ internal sealed unsafe class DatagramBatch
         var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
         GC.KeepAlive(this);
         return result;
+    }
+
+    /// <summary>Leaves a reply's source to the system.</summary>
+    /// <returns>False when it was so before.</returns>
+    internal bool TryForgetSource(int index)
+    {
+        ThrowUnlessReply(index);
+        ref var reply = ref _replies[index].Header;
+        if (reply.ControlLength == 0)
+        {
+            return false;
+        }
+
+        reply.Control = null;
+        reply.ControlLength = 0;
+        return true;
     }
 
     /// <summary>The length of a reply that waits.</summary>

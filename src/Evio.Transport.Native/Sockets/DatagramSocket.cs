@@ -32,6 +32,8 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     /// <summary>The number of replies that the kernel did not take. On the loop.</summary>
     internal long DroppedReplies { get; private set; }
 
+    public EndPoint? GetDestination() => _current >= 0 ? SocketAddresses.ToEndPoint(_batch!.GetPacketInfo(_current), localEndPoint) : null;
+
     public EndPoint? GetSender() => _current >= 0 ? SocketAddresses.ToEndPoint(_batch!.GetSender(_current)) : null;
 
     /// <summary>Begins to receive. To be called once, on the loop.</summary>
@@ -44,7 +46,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
 
         _handler = handler;
-        _batch = new DatagramBatch();
+        _batch = new DatagramBatch(isTold: localEndPoint is IPEndPoint bound && SocketDescriptors.IsAny(bound.Address));
         _token = loop.Register(this);
         var errno = loop.WatchListener(_token, descriptor);
         if (errno != 0)
@@ -106,6 +108,10 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     }
 
     /// <summary>Offers the replies to the kernel, each once. One that it has no room for is lost, as UDP permits; nobody waits.</summary>
+    /// <remarks>
+    /// One that cannot leave from the address that its datagram came to (a broadcast's, or an address that has gone meanwhile) is offered once more, for the
+    /// system to choose the source. A sender that takes answers from any address gets it.
+    /// </remarks>
     private void SendReplies(DatagramBatch batch)
     {
         var next = 0;
@@ -129,7 +135,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
                 DroppedReplies += batch.ReplyCount - next;
                 break;
             }
-            else if (result.Error != SocketError.Interrupted)
+            else if (result.Error != SocketError.Interrupted && !batch.TryForgetSource(next))
             {
                 // The sender cannot be reached (ENETUNREACH, EHOSTUNREACH, EPERM of a firewall...); the others may be.
                 DroppedReplies++;

@@ -16,6 +16,12 @@ internal interface IDatagramChannel
     /// <summary>The number of bytes of replies that the kernel has taken. From any thread.</summary>
     long BytesSent { get; }
 
+    /// <summary>
+    /// The address that the datagram that is being delivered came to, in a new object. <see langword="null"/> outside of <see cref="IDatagramHandler.OnDatagram"/>,
+    /// and when it is not known or the socket is bound to one address.
+    /// </summary>
+    EndPoint? GetDestination();
+
     /// <summary>Who sent the datagram that is being delivered, in a new object. During <see cref="IDatagramHandler.OnDatagram"/>.</summary>
     EndPoint? GetSender();
 }

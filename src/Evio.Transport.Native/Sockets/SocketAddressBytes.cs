@@ -79,6 +79,23 @@ internal static unsafe class SocketAddresses
         }
     }
 
+    /// <summary>Where a datagram came to: an address of those that its socket is bound to.</summary>
+    internal static IPEndPoint? ToEndPoint(PacketInfo info, EndPoint bound)
+    {
+        if (info.Destination.IsEmpty)
+        {
+            return null;
+        }
+
+        var address = new IPAddress(info.Destination);
+        if (address.IsIPv6LinkLocal)
+        {
+            address.ScopeId = info.InterfaceIndex;
+        }
+
+        return new IPEndPoint(address, ((IPEndPoint)bound).Port);
+    }
+
     internal static SocketAddressBytes GetLocalBytes(int descriptor)
     {
         SocketAddressBytes bytes = default;

@@ -37,6 +37,11 @@ internal static unsafe class SocketDescriptors
                     // port over who sets it as well (socket(7)).
                     SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEADDR, 1);
                 }
+                else if (IsAny(endPoint.Address))
+                {
+                    var (level, option) = PacketInfoFormat.Current.OptionOf(isIPv6: !isIPv4);
+                    SetOption(descriptor, level, option, 1);
+                }
 
                 if (!isIPv4)
                 {
@@ -74,6 +79,12 @@ internal static unsafe class SocketDescriptors
             throw;
         }
     }
+
+    /// <summary>
+    /// Whether an address stands for all of this machine's. A datagram socket that is bound to it is told of each datagram which one it came to
+    /// (<see cref="PacketInfo"/>), from where the reply has to come.
+    /// </summary>
+    internal static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
 
     /// <summary>Makes a non-blocking socket that child processes do not inherit.</summary>
     internal static int Create(int family, int type, EndPoint endPoint)

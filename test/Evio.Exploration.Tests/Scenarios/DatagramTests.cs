@@ -21,7 +21,8 @@ public sealed class DatagramTests
             Assert.Equal(1, world.Closed);
             world.End();
         },
-        atLeast: 200);
+        atLeast: 150,
+        departures: 3);
 
     /// <summary>A datagram's callback has a call run that blocks until all replies have come.</summary>
     [Fact]
@@ -40,7 +41,8 @@ public sealed class DatagramTests
             Assert.Equal(1, calls);
             world.End();
         },
-        atLeast: 200);
+        atLeast: 150,
+        departures: 3);
 
     /// <summary>A stream's callback blocks until all replies have come, while the datagrams come.</summary>
     [Fact]
@@ -55,7 +57,7 @@ public sealed class DatagramTests
             Assert.Equal(1, world.DataCalls);
             world.End();
         },
-        atLeast: 200);
+        atLeast: 150);
 
     private sealed class World
     {

@@ -24,6 +24,14 @@ internal sealed class UdpPeer : IDisposable
         _socket.Connect(loopback, bound.Port);
     }
 
+    /// <param name="asked">The address of this machine that it connects to; it takes datagrams from no other.</param>
+    /// <param name="port">The server's port.</param>
+    internal UdpPeer(IPAddress asked, int port)
+    {
+        _socket = new Socket(asked.AddressFamily, SocketType.Dgram, ProtocolType.Udp) { ReceiveBufferSize = 4 * 1024 * 1024 };
+        _socket.Connect(asked, port);
+    }
+
     internal IPEndPoint EndPoint => (IPEndPoint)_socket.LocalEndPoint!;
 
     /// <summary>Sends a datagram, which over loopback is in the server's socket when this returns.</summary>
