@@ -10,7 +10,7 @@ public sealed class PacketInfoTests
     private const int IPv4Level = 0;
     private const int IPv6Level = 41;
 
-    /// <summary>A format, the sizes of its header and what aligns it, and its kinds of messages.</summary>
+    /// <summary>The systems that have a format.</summary>
     public enum OperatingSystemName
     {
         Linux,

@@ -120,6 +120,74 @@ public class DatagramFailureTests
         Assert.Equal("1234567"u8, reply.AsSpan(65_500));
     }
 
+    /// <summary>Another thread could give a reply bytes that were in its memory before, which are others'.</summary>
+    [Theory]
+    [MemberData(nameof(Schemes))]
+    public async Task AReplyIsWrittenOnTheLoopAlone(string scheme)
+    {
+        var refusals = new List<Exception?>();
+        await using var server = await StartAsync(scheme, (connection, input) =>
+        {
+            connection.Write("before "u8);
+            var output = connection.Output;
+            var other = new Thread(() =>
+            {
+                refusals.Add(Record.Exception(() => output.Advance(1)));
+                refusals.Add(Record.Exception(() => { _ = output.GetMemory(); }));
+                refusals.Add(Record.Exception(() => connection.Write("x"u8)));
+            });
+            other.Start();
+            other.Join();
+            return Echo(connection, input);
+        });
+        using var peer = new UdpPeer(server.Addresses[0]);
+
+        Assert.Equal("before after", await peer.AskAsync("after"));
+        Assert.Equal(3, refusals.Count);
+        Assert.All(refusals, static refusal => Assert.IsType<InvalidOperationException>(refusal));
+    }
+
+    /// <summary>The end of the server comes from within a callback, while more datagrams of the same batch wait.</summary>
+    [Theory]
+    [InlineData("udp", LoopScheduling.Inline)]
+    [InlineData("udp", LoopScheduling.Adaptive)]
+    [InlineData("udp-net", LoopScheduling.Inline)]
+    [InlineData("udp-net", LoopScheduling.Adaptive)]
+    public async Task StoppedFromWithinACallbackTheServerEndsInOrder(string scheme, LoopScheduling scheduling)
+    {
+        const int Datagrams = 100;
+        EvioServer? serving = null;
+        UdpPeer? peer = null;
+        Task? stopping = null;
+        var server = await StartAsync(scheme, new Events
+        {
+            Scheduling = scheduling,
+            Serving = server =>
+            {
+                serving = server;
+                peer = new UdpPeer(server.Addresses[0]);
+                for (var i = 0; i < Datagrams; i++)
+                {
+                    peer.Send([(byte)i]);
+                }
+
+                return EvioAction.None;
+            },
+            Data = (connection, input) =>
+            {
+                stopping ??= serving!.StopAsync();
+                return Echo(connection, input);
+            },
+        });
+        using (peer)
+        {
+            Assert.Equal([0], await peer!.ReceiveAsync());
+        }
+
+        await server.Completion.WaitAsync(UdpPeer.Limit, TestContext.Current.CancellationToken);
+        Assert.Same(server.Completion, stopping);
+    }
+
     [Theory]
     [InlineData("udp", 1)]
     [InlineData("udp", 3)]
