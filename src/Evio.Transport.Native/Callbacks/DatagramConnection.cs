@@ -85,15 +85,5 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
     }
 
     /// <summary>It costs the sender its reply. Whoever can send a datagram must not be able to stop the server.</summary>
-    private void Fail(Exception exception)
-    {
-        try
-        {
-            server.Events.DatagramFailed?.Invoke(this, exception);
-        }
-        catch (Exception failure)
-        {
-            server.Fail(failure);
-        }
-    }
+    private void Fail(Exception exception) => server.Tell(server.Events.DatagramFailed, this, exception);
 }

@@ -125,6 +125,7 @@ public sealed class Events
     public Action<Connection, Exception>? CallbackFailed { get; set; }
 
     /// <summary>What <see cref="Data"/> or <see cref="PreWrite"/> threw for a datagram, whose sender the connection stands for.</summary>
+    /// <remarks>Without it the first such exception of a server is written to <see cref="System.Diagnostics.Trace"/>.</remarks>
     public Action<Connection, Exception>? DatagramFailed { get; set; }
 
     /// <inheritdoc cref="TickCallback"/>

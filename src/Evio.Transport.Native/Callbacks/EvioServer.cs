@@ -201,12 +201,12 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Tells what the last callback of a connection has thrown, which has ended.</summary>
-    internal void Tell(Connection connection, Exception exception)
+    /// <summary>Tells what a callback has thrown that ends nothing more than what it was about.</summary>
+    internal void Tell(Action<Connection, Exception>? receiver, Connection connection, Exception exception)
     {
-        if (Events.CallbackFailed is { } failed)
+        if (receiver is not null)
         {
-            _group.Notifications.Call(static told => told.failed(told.connection, told.exception), (failed, connection, exception));
+            _group.Notifications.Call(static told => told.receiver(told.connection, told.exception), (receiver, connection, exception));
         }
         else
         {

@@ -293,7 +293,7 @@ internal sealed partial class StreamConnection
         }
         catch (Exception exception)
         {
-            _owner.Server.Tell(this, exception);
+            _owner.Server.Tell(_owner.Events.CallbackFailed, this, exception);
         }
     }
 
