@@ -37,23 +37,28 @@ internal sealed unsafe partial class Peer(int descriptor) : IDisposable
     /// <summary>Makes a pair that is connected over TCP, where a reset is no matter of unread bytes.</summary>
     internal static Peer CreateTcp(out int product)
     {
-        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0));
-        listener.Listen();
-        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        client.Connect(listener.LocalEndPoint!);
-        using var accepted = listener.Accept();
-        product = Take(accepted);
-        Execution.Current.Descriptors.Add(product);
-        return new Peer(Take(client));
-
-        static int Take(Socket socket)
+        var address = new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0).Serialize();
+        var listener = New();
+        var client = New();
+        fixed (byte* bytes = address.Buffer.Span)
         {
-            var descriptor = (int)socket.Handle;
-            socket.SafeHandle.SetHandleAsInvalid();
-            Assert.True(Evio.Transport.Native.Interop.SocketCalls.SetNonBlocking(descriptor, true));
-            return descriptor;
+            var length = (uint)address.Size;
+            Assert.Equal(0, Kernel.bind(listener, bytes, length));
+            Assert.Equal(0, Kernel.listen(listener, 1));
+            Assert.Equal(0, Kernel.getsockname(listener, bytes, &length));
+
+            // It does not wait, but over loopback it has connected when it returns.
+            _ = Kernel.connect(client, bytes, length);
         }
+
+        Arrive(listener);
+        product = Kernel.accept4(listener, null, null, Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC);
+        Assert.True(product >= 0);
+        _ = Kernel.close(listener);
+        Execution.Current.Descriptors.Add(product);
+        return new Peer(client);
+
+        static int New() => Kernel.socket(Platform.AF_INET, Platform.SOCK_STREAM | Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC, 0);
     }
 
     /// <summary>Connects to a listener, unless nobody listens there (any more).</summary>
