@@ -24,8 +24,6 @@ internal sealed class HostileServer : IAsyncDisposable
     private const string Argument = "--hostile-server";
     private const int CallbacksForEachThrow = 10;
 
-    private static readonly TimeSpan LongestDeath = TimeSpan.FromSeconds(10);
-
     private readonly Process _process;
     private readonly Task<string> _errors;
 
@@ -80,7 +78,7 @@ internal sealed class HostileServer : IAsyncDisposable
         await Task.WhenAny(failed, _process.WaitForExitAsync());
         if (failed.IsFaulted || _process.HasExited)
         {
-            await Task.WhenAny(_process.WaitForExitAsync(), Task.Delay(LongestDeath));
+            await Task.WhenAny(_process.WaitForExitAsync(), Task.Delay(TestTimeouts.Default));
             await AssertLivesAsync();
         }
 
