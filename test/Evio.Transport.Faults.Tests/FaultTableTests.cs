@@ -119,13 +119,17 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
         Assert.SkipWhen(server.Missing is not null, server.Missing ?? "");
         try
         {
-            server.Control.Arm(new Fault(Call.RecvMMsg, ErrorNumbers.Of("ENOMEM"), server.Ports.Datagrams, Count: int.MaxValue));
-            var exchange = server.ExchangeDatagramAsync();
-            await AssertFailsWithPausesAsync();
-            Assert.False(exchange.IsCompleted);
+            foreach (var port in server.Ports.Datagrams)
+            {
+                server.Control.Arm(new Fault(Call.RecvMMsg, ErrorNumbers.Of("ENOMEM"), port, Count: int.MaxValue));
+                var exchange = server.ExchangeDatagramAsync(port);
+                await AssertFailsWithPausesAsync();
+                Assert.False(exchange.IsCompleted);
 
-            server.Control.Disarm();
-            await exchange;
+                server.Control.Disarm();
+                await exchange;
+            }
+
             await server.AssertUnharmedAsync();
         }
         catch

@@ -195,11 +195,7 @@ public sealed class EndOfInputTests : IAsyncLifetime
                 handler.Socket.ShutdownSend();
                 break;
             case OwnEnd.UsersSocket:
-                using (var view = new Socket(handler.Socket.DangerousGetHandle()))
-                {
-                    view.Shutdown(SocketShutdown.Send);
-                }
-
+                handler.Socket.GetSocket().Shutdown(SocketShutdown.Send);
                 break;
         }
     }
