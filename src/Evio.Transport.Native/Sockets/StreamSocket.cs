@@ -378,7 +378,10 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
             return IoResult.FromError(errno);
         }
 
-        return isAlone || Volatile.Read(ref _outputShut) || !SocketCalls.IsClosed(_descriptor) ? IoResult.FromCount(0) : IoResult.FromError(Errno.ECONNRESET);
+        // The state before the own end of output, which is noted before it can make the state what it is.
+        return isAlone || !SocketCalls.IsClosed(_descriptor) || Volatile.Read(ref _outputShut)
+            ? IoResult.FromCount(0)
+            : IoResult.FromError(Errno.ECONNRESET);
     }
 
     /// <summary>
