@@ -43,4 +43,8 @@ internal sealed class Mischief(int seed)
 }
 
 /// <summary>Thrown on purpose.</summary>
-internal sealed class MischiefException(string where) : Exception($"On purpose, from {where}.");
+internal sealed class MischiefException(string where) : Exception(Beginning + where + ".")
+{
+    /// <summary>What its message begins with, in any log.</summary>
+    public const string Beginning = "On purpose, from ";
+}
