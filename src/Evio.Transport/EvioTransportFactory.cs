@@ -60,7 +60,7 @@ public sealed class EvioTransportFactory :
             throw new OptionsValidationException(Options.DefaultName, typeof(EvioTransportOptions), validation.Failures);
         }
 
-        _logger = (loggerFactory ?? NullLoggerFactory.Instance).CreateLogger(Log.Category);
+        _logger = new GuardedLogger((loggerFactory ?? NullLoggerFactory.Instance).CreateLogger(Log.Category));
         _memoryPoolFactory = memoryPoolFactory;
         _meterFactory = meterFactory;
         _lifetime = lifetime;
