@@ -26,6 +26,8 @@ internal sealed class ConnectionSet
 
     internal BlockSource BlocksOf(EventLoop loop) => _blocks[loop.Index];
 
+    internal LogLimiter ClosedCallbackFailures => _loops.ClosedCallbackFailures;
+
     internal UnreadInputWatch WatchOf(EventLoop loop) => _loops.UnreadInputWatches[loop.Index];
 
     internal void Add(EvioConnection connection)

@@ -309,7 +309,10 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         }
         catch (Exception exception)
         {
-            Log.ConnectionClosedCallbackFailed(_logger, this, exception);
+            if (_owner.ClosedCallbackFailures.TryPass())
+            {
+                Log.ConnectionClosedCallbackFailed(_logger, this, exception);
+            }
         }
 
         NoteOneEnd()?.SetResult();

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Threading.Tasks.Sources;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
@@ -43,14 +44,18 @@ internal sealed class EvioConnectionListener : IConnectionListener, IValueTaskSo
     {
         var (group, options, logger) = (loops.Group, loops.Options, loops.Logger);
         var listener = new EvioConnectionListener(loops);
+        var failures = loops.CreateEpisodes<SocketException>(
+            reason => Log.AcceptFailing(logger, listener._listener?.LocalEndPoint ?? endPoint, reason),
+            () => Log.AcceptRecovered(logger, listener._listener?.LocalEndPoint ?? endPoint),
+            "AcceptFailing");
         var listenerOptions = new StreamListenerOptions
         {
             Backlog = options.Backlog,
             NoDelay = options.NoDelay,
             SharePort = options.SharePort,
             UnixSocketMode = options.UnixSocketMode,
-            OnAcceptFailing = (native, reason) => Log.AcceptFailing(logger, native.LocalEndPoint, reason),
-            OnAcceptRecovered = native => Log.AcceptRecovered(logger, native.LocalEndPoint),
+            OnAcceptFailing = (_, reason) => failures.Begin(reason),
+            OnAcceptRecovered = _ => failures.End(),
         };
 
         try

@@ -116,4 +116,7 @@ internal static partial class Log
 
     [LoggerMessage(107, LogLevel.Information, "The event loops run application code again.", EventName = "ThreadsRecovered")]
     internal static partial void ThreadsRecovered(ILogger logger);
+
+    [LoggerMessage(108, LogLevel.Warning, "{Count} more messages {Message} were left out in the last minute.", EventName = "MessagesLeftOut")]
+    internal static partial void MessagesLeftOut(ILogger logger, int count, string message);
 }

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Net;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
@@ -75,6 +76,7 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
         {
             _reply.End();
             _remoteEndPoint = null;
+            AmbientState.Restore();
         }
     }
 

@@ -103,6 +103,10 @@ internal sealed partial class StreamConnection
         {
             return (EvioAction.None, exception);
         }
+        finally
+        {
+            AmbientState.Restore();
+        }
     }
 
     /// <summary>Calls <see cref="Events.PreWrite"/>, in which the loop is kept: the send follows at once.</summary>
@@ -113,6 +117,7 @@ internal sealed partial class StreamConnection
         try
         {
             using (LoopHold.Begin())
+            using (AmbientState.BeginCallback())
             {
                 preWrite(this);
             }
@@ -246,6 +251,7 @@ internal sealed partial class StreamConnection
 
     private void CallAndHandle<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
     {
+        using var ambient = AmbientState.BeginCallback();
         try
         {
             _owner.Server.Handle(call(this, callback, error));

@@ -326,6 +326,8 @@ public sealed class EventLoop : IMonitored
         {
             Report(exception);
         }
+
+        AmbientState.Restore();
     }
 
     /// <summary>Makes a call that has begun to compute, and those that wait for its end.</summary>
@@ -628,6 +630,7 @@ public sealed class EventLoop : IMonitored
         {
             _call = null;
             Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
+            thread.Restore();
         }
 
         return thread.Loop == this;
@@ -664,6 +667,7 @@ public sealed class EventLoop : IMonitored
         {
             var (token, events) = _poller.GetEvent(_nextEvent++);
             Raise(token, events);
+            thread.Restore();
             if (thread.Loop != this)
             {
                 return false;
@@ -729,6 +733,7 @@ public sealed class EventLoop : IMonitored
         }
 
         Run(callback, state);
+        thread.Restore();
 
         return mayBlock ? TryReturn(thread) : thread.Loop == this;
     }
@@ -793,6 +798,7 @@ public sealed class EventLoop : IMonitored
                 foreach (var target in _registrations.Snapshot())
                 {
                     Stop(target);
+                    thread.Restore();
                 }
 
                 _work.BeginPass();

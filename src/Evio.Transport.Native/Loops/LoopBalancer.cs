@@ -1,3 +1,5 @@
+using Evio.Transport.Native.Sockets;
+
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
@@ -12,7 +14,12 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
     /// <param name="chosenByKernel">
     /// The loop that accepted, if each loop has a listening socket of its own, so that it is already a random one; otherwise <see langword="null"/>.
     /// </param>
-    internal EventLoop Assign(EventLoop? chosenByKernel = null)
+    /// <param name="accepting">The loop that accepted, which takes the connection if no other one may.</param>
+    /// <param name="handOvers">
+    /// What is on its way to the loops, where the connection is counted if another one than <paramref name="accepting"/> gets it. A loop without room is left out,
+    /// and its turn is the next one's.
+    /// </param>
+    internal EventLoop Assign(EventLoop? chosenByKernel = null, EventLoop? accepting = null, HandOvers? handOvers = null)
     {
         if (balance == LoadBalance.Random && chosenByKernel is not null)
         {
@@ -24,26 +31,57 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
         {
             var owner = balance switch
             {
-                LoadBalance.RoundRobin => loops[_next++ % loops.Length],
-                LoadBalance.LeastConnections => Least(chosenByKernel ?? loops[0]),
-                _ => loops[Random.Shared.Next(loops.Length)],
+                LoadBalance.RoundRobin => NextWithRoom(ref _next, accepting, handOvers),
+                LoadBalance.LeastConnections => Least(accepting ?? chosenByKernel ?? loops[0], accepting, handOvers),
+                _ => AnyWithRoom(accepting, handOvers),
             };
 
-            _next %= loops.Length;
             owner.ConnectionAdded();
+            if (owner != accepting)
+            {
+                handOvers?.Begin(owner);
+            }
+
             return owner;
         }
     }
 
+    private static bool MayTake(EventLoop loop, EventLoop? accepting, HandOvers? handOvers) =>
+        loop == accepting || handOvers is null || handOvers.HasRoom(loop);
+
+    private EventLoop AnyWithRoom(EventLoop? accepting, HandOvers? handOvers)
+    {
+        var next = Random.Shared.Next(loops.Length);
+        return NextWithRoom(ref next, accepting, handOvers);
+    }
+
+    private EventLoop NextWithRoom(ref int next, EventLoop? accepting, HandOvers? handOvers)
+    {
+        var loop = loops[next];
+        for (var i = 0; i < loops.Length; i++)
+        {
+            loop = loops[next];
+            next = (next + 1) % loops.Length;
+            if (MayTake(loop, accepting, handOvers))
+            {
+                break;
+            }
+        }
+
+        return loop;
+    }
+
     /// <param name="preferred">The one among equals: a loop that keeps what it has accepted hands nothing over.</param>
-    private EventLoop Least(EventLoop preferred)
+    /// <param name="accepting">As for <see cref="Assign"/>.</param>
+    /// <param name="handOvers">As for <see cref="Assign"/>.</param>
+    private EventLoop Least(EventLoop preferred, EventLoop? accepting, HandOvers? handOvers)
     {
         var least = preferred;
-        var fewest = least.ConnectionCount;
+        var fewest = MayTake(preferred, accepting, handOvers) ? least.ConnectionCount : int.MaxValue;
         for (var i = 0; i < loops.Length && fewest > 0; i++)
         {
             var count = loops[i].ConnectionCount;
-            if (count < fewest)
+            if (count < fewest && MayTake(loops[i], accepting, handOvers))
             {
                 (least, fewest) = (loops[i], count);
             }

@@ -57,7 +57,7 @@ internal sealed class LoopMonitor
         _thread = new Thread(Run) { IsBackground = true, Name = name };
     }
 
-    internal void Start() => _thread.Start();
+    internal void Start() => _thread.UnsafeStart();
 
     /// <summary>To be called after a call has begun: <see cref="IMonitored.IsBusy"/> is true by a full fence. From any thread.</summary>
     internal void Touch()
@@ -114,6 +114,7 @@ internal sealed class LoopMonitor
                 most = sight > most ? sight : most;
             }
 
+            AmbientState.Restore();
             expected = most == Sight.Overdue ? LooksAfterOverdue : Math.Max(0, expected - 1);
             idleLooks = most == Sight.Idle ? idleLooks + 1 : 0;
 

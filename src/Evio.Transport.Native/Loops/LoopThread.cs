@@ -10,6 +10,7 @@ internal sealed class LoopThread
 
     private readonly LoopThreads _threads;
     private readonly Thread _thread;
+    private readonly string _name;
     private readonly object _signal = new();
     private EventLoop? _assigned;
     private bool _dismissed;
@@ -18,6 +19,7 @@ internal sealed class LoopThread
     internal LoopThread(LoopThreads threads, string name)
     {
         _threads = threads;
+        _name = name;
         _thread = new Thread(Run) { IsBackground = true, Name = name };
     }
 
@@ -42,8 +44,8 @@ internal sealed class LoopThread
     /// <summary>Since when, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it has found that it lost the loop.</summary>
     internal long LateSince { get; set; }
 
-    /// <summary>Starts the thread; it waits for a loop.</summary>
-    internal void Start() => _thread.Start();
+    /// <summary>Starts the thread, without its creator's context; it waits for a loop.</summary>
+    internal void Start() => _thread.UnsafeStart();
 
     internal void Join() => _thread.Join();
 
@@ -78,9 +80,34 @@ internal sealed class LoopThread
         }
     }
 
+    /// <summary>Takes back all that user code may have left on the calling thread, this one. After each event, posted call and timer.</summary>
+    internal void Restore()
+    {
+        AmbientState.Restore();
+        if (!_thread.IsBackground)
+        {
+            _thread.IsBackground = true;
+        }
+    }
+
+    /// <summary>The part of that which the thread keeps itself, and which costs next to nothing to look at.</summary>
+    internal void RestoreProperties()
+    {
+        if (_thread.Priority != ThreadPriority.Normal)
+        {
+            _thread.Priority = ThreadPriority.Normal;
+        }
+
+        if (!ReferenceEquals(_thread.Name, _name))
+        {
+            _thread.Name = _name;
+        }
+    }
+
     private void Run()
     {
         OnThisThread = this;
+        AmbientState.Begin();
         while (WaitForLoop() is { } loop)
         {
             Loop = loop;

@@ -174,6 +174,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                     _call = call;
                     _turn = _turns.BeginCall(_turn);
                     call.Run();
+                    AmbientState.Restore();
                     var isOverdue = !_turns.TryReturn(_turn);
                     _call = null;
                     if (isOverdue)

@@ -18,6 +18,9 @@ internal sealed class ManagedListener : IServerListener
     private readonly string? _socketFile;
     private readonly CancellationTokenSource _closing = new();
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // How many more connections may be on their way to all loops. Some loop has room as long as one may.
+    private readonly SemaphoreSlim _room;
+    private readonly HandOvers _handOvers;
     private State _state;
 
     // The listening itself, and the connections that are on their way to their loop. At 0 nothing more will be opened.
@@ -30,6 +33,9 @@ internal sealed class ManagedListener : IServerListener
         _socket = socket;
         LocalEndPoint = endPoint;
         _socketFile = socketFile;
+        var backlog = new StreamListenerOptions().Backlog;
+        _room = new SemaphoreSlim(backlog * server.NumLoops);
+        _handOvers = new HandOvers(server.NumLoops, backlog);
     }
 
     private enum State
@@ -112,9 +118,15 @@ internal sealed class ManagedListener : IServerListener
 
     private async Task AcceptAsync()
     {
+        var isRoomTaken = false;
         try
         {
-            HandOver(await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false));
+            // Before the accept, so that what no loop takes waits in the backlog.
+            await _room.WaitAsync(_closing.Token).ConfigureAwait(false);
+            isRoomTaken = true;
+            var accepted = await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false);
+            isRoomTaken = false;
+            HandOver(accepted);
         }
         catch (OperationCanceledException)
         {
@@ -129,6 +141,13 @@ internal sealed class ManagedListener : IServerListener
             // Out of descriptors or memory, most likely: the connections wait in the backlog meanwhile.
             _server.Loops[0].Meter.AcceptFailed();
             await Task.Delay(BackOff, _closing.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        finally
+        {
+            if (isRoomTaken)
+            {
+                _room.Release();
+            }
         }
     }
 
@@ -159,7 +178,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void HandOver(Socket accepted)
     {
-        var owner = _server.Group.Balancer.Assign();
+        var owner = _server.Group.Balancer.Assign(handOvers: _handOvers);
         ManagedStreamSocket socket;
         try
         {
@@ -174,6 +193,7 @@ internal sealed class ManagedListener : IServerListener
         {
             // Reset before it was accepted, which some systems answer the first call with.
             owner.ConnectionRemoved();
+            EndHandOver(owner);
             accepted.Dispose();
             return;
         }
@@ -185,6 +205,7 @@ internal sealed class ManagedListener : IServerListener
                 static state =>
                 {
                     var (listener, socket) = ((ManagedListener, ManagedStreamSocket))state!;
+                    listener.EndHandOver(socket.Loop);
                     try
                     {
                         listener.Deliver(socket);
@@ -196,9 +217,16 @@ internal sealed class ManagedListener : IServerListener
                 },
                 (this, socket)))
         {
+            EndHandOver(owner);
             socket.Close();
             Release();
         }
+    }
+
+    private void EndHandOver(EventLoop owner)
+    {
+        _handOvers.End(owner);
+        _room.Release();
     }
 
     private void Deliver(ManagedStreamSocket socket)

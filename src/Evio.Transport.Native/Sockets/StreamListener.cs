@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
@@ -14,6 +15,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     private readonly StreamListenerOptions _options;
     private readonly ListenSockets _sockets;
     private readonly ListenSocket[] _listening;
+    private readonly HandOvers _handOvers;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _closing;
 
@@ -29,6 +31,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         _sockets = sockets;
         _onAccepted = onAccepted;
         _options = options;
+        _handOvers = new HandOvers(group.Loops.Count, options.Backlog);
 
         // A single descriptor is watched by one loop, which hands over what it accepts.
         _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor, options.StartPaused))];
@@ -88,7 +91,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
     internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
     {
-        var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null);
+        var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null, accepting, _handOvers);
         var socket = new StreamSocket(owner, descriptor, LocalEndPoint, SocketAddressBytes.From(remoteAddress));
         if (owner == accepting)
         {
@@ -101,10 +104,12 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         if (!owner.TryPostOwn(static state =>
             {
                 var (listener, socket) = ((StreamListener, StreamSocket))state!;
+                listener._handOvers.End(socket.Loop);
                 listener.Deliver(socket);
                 listener.Release();
             }, handOver))
         {
+            _handOvers.End(owner);
             socket.Close();
             Release();
         }
@@ -121,6 +126,9 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
             socket.Close();
             socket.Loop.Report(exception);
         }
+
+        // The next connection of the batch is somebody else's.
+        AmbientState.Restore();
     }
 
     /// <summary>A listening socket begins to be unable to accept.</summary>

@@ -141,13 +141,15 @@ internal sealed class Thread(Action start)
 
     internal bool IsThreadPoolThread => this == AnyPoolThread;
 
-    internal bool IsBackground { get; init; }
+    internal bool IsBackground { get; set; }
 
-    internal string Name { get; init; } = "";
+    internal string Name { get; set; } = "";
+
+    internal ThreadPriority Priority { get; set; } = ThreadPriority.Normal;
 
     internal ThreadState ThreadState => _actor is null ? ThreadState.Unstarted : ThreadState.Running;
 
-    internal void Start()
+    internal void UnsafeStart()
     {
         _actor = Execution.Current.Spawn(Name, start, isThread: true);
         Execution.Current.Point("starts a thread");

@@ -1,4 +1,5 @@
 using Evio.Transport.Native;
+using Evio.Transport.Native.Loops;
 
 namespace Exploration.Scenarios;
 
@@ -20,6 +21,76 @@ public sealed class LoopTests
         },
         atLeast: 200,
         departures: 3);
+
+    /// <summary>What a pass has left is work: the loop neither sleeps nor ends over it.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void More_calls_than_a_pass_makes_are_posted(bool stops) => Exploring.Run(
+        run =>
+        {
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var loop = group.Loops[0];
+            var calls = new List<int>();
+            var posted = 0;
+            run.Add("many", () =>
+            {
+                while (posted < WorkQueue.MaxItemsPerPass + 2 && loop.TryPost(number => calls.Add((int)number!), posted))
+                {
+                    posted++;
+                }
+            });
+            run.Add("other", () => stops ? group.DisposeAsync().AsTask() : Task.FromResult(loop.TryPost(_ => calls.Add(-1), null)));
+            var begin = run.Now;
+            run.Explore();
+            End(run, group);
+            Assert.Equal(begin, run.Now);
+            Assert.Equal(Enumerable.Range(0, posted), calls.Where(static number => number >= 0));
+            Assert.Equal(stops ? 0 : 1, calls.Count(static number => number < 0));
+        },
+        atLeast: 200,
+        departures: 1);
+
+    /// <summary>They leave the queue, although the loop has nothing else to do and an older timer is pending.</summary>
+    [Fact]
+    public void Many_timers_are_called_off_while_the_loop_goes_to_sleep() => Exploring.Run(
+        static run =>
+        {
+            const int Count = TimerQueue.MaxCancelled + 8;
+            var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1 });
+            var loop = group.Loops[0];
+            var timers = new List<LoopTimer>();
+            loop.TryPostInternal(
+                _ =>
+                {
+                    for (var i = 0; i <= Count; i++)
+                    {
+                        timers.Add(loop.Schedule(TimeSpan.FromHours(i + 1), static _ => Assert.Fail("It is not due."), null));
+                    }
+                },
+                null);
+            Execution.WaitFor("the timers", () => timers.Count == Count + 1);
+            foreach (var actor in (int[])[0, 1])
+            {
+                run.Add($"canceller {actor}", () =>
+                {
+                    for (var i = 1 + actor; i <= Count; i += 2)
+                    {
+                        timers[i].Cancel();
+                    }
+
+                    Execution.WaitFor("the queue", () => loop.TimerCount <= 1 + TimerQueue.MaxCancelled);
+                });
+            }
+
+            var begin = run.Now;
+            run.Explore();
+            Assert.Equal(begin, run.Now);
+            Assert.True(timers[0].IsPending);
+            End(run, group);
+        },
+        atLeast: 200,
+        departures: 1);
 
     /// <summary>A loop that waits for posted calls alone. Nothing here needs its time to be up.</summary>
     [Fact]

@@ -24,6 +24,43 @@ public sealed class AcceptTests
         }
     }
 
+    /// <summary>Nothing accepts on a loop there: a connection waits in the backlog unless some loop has room for it.</summary>
+    [Theory]
+    [InlineData(LoadBalance.Random)]
+    [InlineData(LoadBalance.RoundRobin)]
+    [InlineData(LoadBalance.LeastConnections)]
+    public async Task ALoop_ThatIsHeldIsGivenNoMoreConnectionsThanTheBacklogInTheFallback(LoadBalance balance)
+    {
+        var backlog = new StreamListenerOptions().Backlog;
+        var count = (2 * backlog) + 100;
+        await using var site = new Site("unix-net");
+        var opened = new Counter();
+        var server = await site.StartAsync(
+            new Events
+            {
+                NumLoops = 2,
+                LoadBalance = balance,
+                Opened = (_, ref _) =>
+                {
+                    opened.Add();
+                    return EvioAction.None;
+                },
+            },
+            LoopScheduling.Inline);
+        using (new Support.BusyLoop(server.Loops[1]))
+        {
+            for (var i = 0; i < count; i++)
+            {
+                await site.ConnectAsync();
+            }
+
+            await opened.ReachesAsync(count - backlog);
+            Assert.Equal(backlog, server.Loops[1].ConnectionCount);
+        }
+
+        await opened.ReachesAsync(count);
+    }
+
     [Theory]
     [MemberData(nameof(ExactBalances))]
     public async Task Balance_IsExactAlthoughOneLoopIsBusy(string scheme, LoadBalance balance)

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Evio.Transport.Native.Loops;
+using Evio.Transport.Native.Sockets;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;
@@ -114,6 +115,50 @@ public sealed class LoopBalancerTests
 
         // 200 fair draws leave one of four loops empty once in 10^24 times.
         Assert.All(Counts(group), static count => Assert.NotEqual(0, count));
+    }
+
+    [Theory]
+    [InlineData(LoadBalance.Random)]
+    [InlineData(LoadBalance.RoundRobin)]
+    [InlineData(LoadBalance.LeastConnections)]
+    public async Task A_loop_that_is_held_is_given_no_more_connections_than_the_backlog(LoadBalance loadBalance)
+    {
+        const int Backlog = 4;
+        using var directory = new TemporaryDirectory();
+        await using var group = new TestGroup(loops: 2, loadBalance, scheduling: LoopScheduling.Inline);
+        await using var server = await Server.StartAsync(group, Address(unix: true, directory), new StreamListenerOptions { Backlog = Backlog });
+
+        using (group.KeepBusy(loop: 1))
+        {
+            Connect(server, Connections);
+
+            // The one that accepts takes all others itself.
+            Waiting.Until(() => group.ConnectionCount == Connections);
+            Assert.Equal([Connections - Backlog, Backlog], Counts(group));
+            Waiting.Until(() => server.AcceptedCount == Connections - Backlog);
+        }
+
+        Waiting.Until(() => server.AcceptedCount == Connections);
+        Assert.Equal([Connections - Backlog, Backlog], Counts(group));
+
+        // It is given connections again.
+        Connect(server, 20);
+        Waiting.Until(() => server.AcceptedCount == Connections + 20);
+        Assert.InRange(group.Loops[1].ConnectionCount, Backlog + 1, Backlog + 20);
+    }
+
+    [Fact]
+    public async Task Round_robin_goes_on_to_the_next_loop_that_has_room()
+    {
+        await using var group = new TestGroup(LoopCount, LoadBalance.RoundRobin);
+        var loops = group.Loops;
+        var balancer = new LoopBalancer([.. loops], LoadBalance.RoundRobin);
+        var handOvers = new HandOvers(LoopCount, limit: 1);
+
+        Assert.Equal([0, 1, 2, 3, 0, 0], Enumerable.Range(0, 6).Select(_ => balancer.Assign(loops[0], loops[0], handOvers).Index));
+
+        handOvers.End(loops[2]);
+        Assert.Equal(2, balancer.Assign(loops[0], loops[0], handOvers).Index);
     }
 
     [Theory]

@@ -1,0 +1,94 @@
+namespace Evio.Transport;
+
+/// <summary>Logs the beginning and the end of episodes, of no more than one in a minute, and the number of the others.</summary>
+/// <remarks>
+/// An episode whose beginning was left out, and that lasts at the end of the minute, is logged then: the last message always says how it is. All members may be
+/// used from any thread.
+/// </remarks>
+/// <typeparam name="T">What is known of an episode.</typeparam>
+internal sealed class EpisodeLog<T>
+{
+    private readonly Action<T> _logBegin;
+    private readonly Action _logEnd;
+    private readonly Action<int> _logLeftOut;
+    private readonly LogLimiter _limiter;
+
+    // What follows is guarded by this.
+    private readonly Lock _lock = new();
+    private bool _isLogged;
+    private T? _last;
+
+    // How many have begun and not ended. Beginning and end may be told by different threads, and the end first: then it is negative for a moment.
+    private int _open;
+
+    /// <param name="trySchedule">As for <see cref="LogLimiter"/>.</param>
+    /// <param name="logBegin">Logs the beginning.</param>
+    /// <param name="logEnd">Logs the end.</param>
+    /// <param name="logLeftOut">Logs how many episodes were left out.</param>
+    internal EpisodeLog(Func<TimeSpan, Action, bool> trySchedule, Action<T> logBegin, Action logEnd, Action<int> logLeftOut)
+    {
+        _logBegin = logBegin;
+        _logEnd = logEnd;
+        _logLeftOut = logLeftOut;
+        _limiter = new LogLimiter(trySchedule, LogLeftOut);
+    }
+
+    internal void Begin(T what)
+    {
+        var passes = _limiter.TryPass();
+        bool ended;
+        lock (_lock)
+        {
+            ended = ++_open <= 0;
+            _isLogged |= passes && !ended;
+            _last = what;
+        }
+
+        if (passes)
+        {
+            _logBegin(what);
+            if (ended)
+            {
+                _logEnd();
+            }
+        }
+    }
+
+    internal void End()
+    {
+        bool isLogged;
+        lock (_lock)
+        {
+            isLogged = --_open <= 0 && _isLogged;
+            _isLogged &= !isLogged;
+        }
+
+        if (isLogged)
+        {
+            _logEnd();
+        }
+    }
+
+    private void LogLeftOut(int count)
+    {
+        bool begins;
+        T? last;
+        lock (_lock)
+        {
+            begins = _open > 0 && !_isLogged;
+            _isLogged |= begins;
+            last = _last;
+        }
+
+        count -= begins ? 1 : 0;
+        if (count > 0)
+        {
+            _logLeftOut(count);
+        }
+
+        if (begins)
+        {
+            _logBegin(last!);
+        }
+    }
+}
