@@ -48,7 +48,7 @@ public sealed class LoopTests
             Assert.Equal(Enumerable.Range(0, posted), calls.Where(static number => number >= 0));
             Assert.Equal(stops ? 0 : 1, calls.Count(static number => number < 0));
         },
-        atLeast: 200,
+        atLeast: 100,
         departures: 1);
 
     /// <summary>They leave the queue, although the loop has nothing else to do and an older timer is pending.</summary>
@@ -89,7 +89,7 @@ public sealed class LoopTests
             Assert.True(timers[0].IsPending);
             End(run, group);
         },
-        atLeast: 200,
+        atLeast: 100,
         departures: 1);
 
     /// <summary>A loop that waits for posted calls alone. Nothing here needs its time to be up.</summary>
