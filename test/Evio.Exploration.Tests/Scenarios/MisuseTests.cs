@@ -1,5 +1,4 @@
 using System.IO.Pipelines;
-using Evio.Transport;
 
 namespace Exploration.Scenarios;
 

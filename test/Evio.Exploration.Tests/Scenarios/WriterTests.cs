@@ -145,8 +145,8 @@ public sealed class WriterTests
             Assert.Equal("x", world.Peer.ReceivedText);
             world.End();
         },
-        atLeast: 500,
-        departures: 2);
+        atLeast: 60,
+        departures: 1);
 
     /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
     [Theory]
