@@ -137,7 +137,7 @@ public sealed class WriterTests
             run.Add("monitor", () =>
             {
                 IMonitored monitored = scheduling == EvioScheduling.Adaptive ? world.Loop : world.Loop.Dispatcher!;
-                Execution.Step("looks");
+                Execution.WaitFor("a worker", () => scheduling == EvioScheduling.Adaptive || world.IsDone || run.CountOf("dequeues") > 0);
                 _ = monitored.Look();
                 _ = monitored.Look();
             });
@@ -145,8 +145,8 @@ public sealed class WriterTests
             Assert.Equal("x", world.Peer.ReceivedText);
             world.End();
         },
-        atLeast: 60,
-        departures: 1);
+        atLeast: 400,
+        departures: 2);
 
     /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
     [Theory]
