@@ -304,18 +304,29 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
     /// <summary>Waits for a task, for as long as a timer can at most.</summary>
     internal static async Task<bool> IsCompletedWithinAsync(Task work, TimeSpan limit)
     {
-        Task wait;
+        if (work.IsCompleted)
+        {
+            return true;
+        }
+
+        var over = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Timer? timer = null;
         try
         {
-            wait = work.WaitAsync(limit < MaxWait ? limit : MaxWait);
+            timer = new Timer(
+                static over => ((TaskCompletionSource)over!).TrySetResult(), over, limit < MaxWait ? limit : MaxWait, Timeout.InfiniteTimeSpan);
+            _ = await Task.WhenAny(work, over.Task).ConfigureAwait(false);
         }
         catch (OutOfMemoryException)
         {
             // The runtime could not start the thread that its timers need.
-            wait = work;
+            await work.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        finally
+        {
+            timer?.Dispose();
         }
 
-        await wait.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         return work.IsCompleted;
     }
 

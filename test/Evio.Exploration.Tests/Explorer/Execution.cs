@@ -93,7 +93,10 @@ internal sealed class Execution(ISchedule schedule)
     internal static void WaitFor(string what, Func<bool> condition) => Current.Block($"waits for {what}", condition);
 
     /// <summary>Waits until time has passed, which it does when nobody can do anything else.</summary>
-    internal static void WaitForTime(TimeSpan time) => _ = Current.Block("waits for time to pass", static () => false, Current.After(time));
+    /// <param name="time">How much of it.</param>
+    /// <param name="unless">Ends the wait.</param>
+    internal static void WaitForTime(TimeSpan time, Func<bool>? unless = null) =>
+        _ = Current.Block("waits for time to pass", unless ?? (static () => false), Current.After(time));
 
     /// <summary>A step of the scenario's own.</summary>
     internal static void Step(string what) => Current.Point(what);

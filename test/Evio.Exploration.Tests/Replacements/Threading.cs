@@ -168,6 +168,30 @@ internal sealed class Thread(Action start)
     internal static void Sleep(TimeSpan time) => Execution.WaitForTime(time);
 }
 
+/// <summary>Fires once, as a work item, when time has passed. One that is disposed of holds no time up.</summary>
+internal sealed class Timer : IDisposable
+{
+    private bool _disposed;
+
+    internal Timer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+    {
+        Assert.Equal(Timeout.InfiniteTimeSpan, period);
+        Execution.Current.Spawn(
+            "timer",
+            () =>
+            {
+                Execution.WaitForTime(dueTime, unless: () => _disposed);
+                if (!_disposed)
+                {
+                    callback(state);
+                }
+            },
+            isThread: false);
+    }
+
+    public void Dispose() => _disposed = true;
+}
+
 /// <summary>A pool with a thread for every work item; each is an actor.</summary>
 internal static class ThreadPool
 {
