@@ -28,6 +28,8 @@ internal sealed class CallbackClient : IAsyncDisposable
 
     public long Identity { get; }
 
+    public bool IsUnix => _socket.AddressFamily == AddressFamily.Unix;
+
     /// <exception cref="SocketException">The server has ended it before the client had said who it is.</exception>
     public static async Task<CallbackClient> ConnectAsync(CallbackVisit visit, EndPoint endPoint)
     {

@@ -55,7 +55,7 @@ internal static class CallbackVisits
                 return;
             case 1:
                 await client.AskAsync(MessageKind.Throw);
-                await ExpectResetAsync(client.WaitForEndAsync());
+                await ExpectResetAsync(client.WaitForEndAsync(), client.IsUnix);
                 return;
             case 2:
                 await client.AskAsync(MessageKind.Close);
@@ -151,8 +151,8 @@ internal static class CallbackVisits
         }
     }
 
-    /// <summary>A callback that throws resets its connection.</summary>
-    private static async Task ExpectResetAsync(Task connection)
+    /// <summary>A callback that throws resets its connection. On a Unix-domain socket all of whose bytes were read, a reset looks like an end (unix(7)).</summary>
+    private static async Task ExpectResetAsync(Task connection, bool isUnix = false)
     {
         try
         {
@@ -163,7 +163,10 @@ internal static class CallbackVisits
             return;
         }
 
-        throw new SoakException("an end in order after a callback has thrown");
+        if (!isUnix)
+        {
+            throw new SoakException("an end in order after a callback has thrown");
+        }
     }
 
     /// <summary>Another connection's callback closes this one, which gets all that was written before.</summary>
@@ -176,6 +179,9 @@ internal static class CallbackVisits
             await AskAsync(visit, closed);
             await AskAsync(visit, closing);
         }
+
+        // The server knows who it is by then, and finds it.
+        await closed.AskForEchoAsync(visit.Size(1000));
 
         await closed.WaitForAnswersAsync();
         visit.Tally.Fault();
@@ -203,6 +209,7 @@ internal static class CallbackVisits
             await AskAsync(visit, closed);
         }
 
+        await closed.AskForEchoAsync(visit.Size(1000));
         await closed.WaitForAnswersAsync();
         visit.Tally.Fault();
         using var socket = await ConnectDatagramsAsync(visit);

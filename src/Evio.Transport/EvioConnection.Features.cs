@@ -37,6 +37,14 @@ internal sealed partial class EvioConnection :
         typeof(IConnectionSocketFeature),
     ];
 
+    /// <summary>What is shown of a connection that has ended.</summary>
+    private static readonly Lazy<Socket> EndedSocket = new(static () =>
+    {
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+        socket.Dispose();
+        return socket;
+    }, LazyThreadSafetyMode.PublicationOnly);
+
     // What was set from outside; it takes the place of an own feature of the same type. Kestrel sets four, more with TLS, which a search from
     // the front finds faster than a hash.
     private KeyValuePair<Type, object?>[] _setFeatures = [];
@@ -93,7 +101,21 @@ internal sealed partial class EvioConnection :
     EventLoop IEventLoopFeature.Loop => Socket.Loop;
 
     /// <summary>It is disposed of when the connection ends: who keeps it longer does not reach another connection.</summary>
-    Socket IConnectionSocketFeature.Socket => Socket.GetSocket();
+    Socket IConnectionSocketFeature.Socket
+    {
+        get
+        {
+            try
+            {
+                return Socket.GetSocket();
+            }
+            catch (ObjectDisposedException)
+            {
+                // As on the Sockets transport there is one, disposed of.
+                return EndedSocket.Value;
+            }
+        }
+    }
 
     bool IFeatureCollection.IsReadOnly => false;
 
