@@ -154,7 +154,7 @@ internal sealed class Thread(Action start)
         if (Execution.Current.RefusesThreads)
         {
             Execution.Current.Point("is refused a thread");
-            throw new OutOfMemoryException();
+            throw new InsufficientMemoryException();
         }
 
         _actor = Execution.Current.Spawn(Name, start, isThread: true);

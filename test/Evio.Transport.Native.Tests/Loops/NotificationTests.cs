@@ -1,6 +1,4 @@
 using System.Diagnostics.Metrics;
-using System.Net.Sockets;
-using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;
