@@ -117,13 +117,13 @@ public sealed class LoopFailureTests
             Waiting.Until(() => !Loops[index].TryPostOwn(static _ => { }, null));
         }
 
-        /// <summary>Puts another file in the place of the epoll instance, so that each wait fails. The number stays taken.</summary>
+        /// <summary>Puts another file in the place of the epoll instance or kqueue, so that each wait fails. The number stays taken.</summary>
         internal static void Break(EventLoop loop)
         {
             var poller = FieldOf(typeof(EventLoop), "_poller").GetValue(loop)!;
-            var epoll = (int)FieldOf(typeof(EpollPoller), "_epoll").GetValue(poller)!;
+            var descriptor = (int)FieldOf(poller.GetType(), poller is EpollPoller ? "_epoll" : "_kqueue").GetValue(poller)!;
             using var file = File.OpenHandle("/dev/null");
-            Assert.Equal(epoll, TestLibc.dup2((int)file.DangerousGetHandle(), epoll));
+            Assert.Equal(descriptor, TestLibc.dup2((int)file.DangerousGetHandle(), descriptor));
         }
 
         public ValueTask DisposeAsync() => Group.DisposeAsync();
