@@ -259,12 +259,14 @@ internal sealed class CallbackHost
                 InAnotherThread(() => WakeUp(connection, peer, (int)ask.Argument));
                 break;
             case MessageKind.Timer:
-                var cancelled = connection.Loop.Schedule(TimeSpan.FromMilliseconds(ask.Argument), _ => Fail("a timer that was cancelled is due"), null);
+                // Far off: a callback that has lost its loop may cancel a timer only after the loop has found it due.
+                var cancelled = connection.Loop.Schedule(TimeSpan.FromHours(2), _ => Fail("a timer that was cancelled is due"), null);
                 connection.Loop.Schedule(
                     TimeSpan.FromMilliseconds(ask.Argument),
                     _ => Send(connection, new Message(peer.Identity, MessageKind.Timed, 0, ask.Number, Length: 20)),
                     null);
                 cancelled.Cancel();
+                Check(!cancelled.IsPending, "a timer that was cancelled is pending");
                 break;
             case MessageKind.Post:
                 Check(
