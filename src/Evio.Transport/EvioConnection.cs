@@ -42,10 +42,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     private Exception? _endReason;
     private int _closedFired;
 
-    // Guarded by the gate: the thread that delivers input, and whether the delivery that was dispatched last has been found overdue.
-    private int _deliveringThread;
-    private bool _isDeliveryOverdue;
-
     // The socket's closing, the firing of ConnectionClosed, and the ends of a send and a receive that are under way when the socket is closed.
     private int _endsToCome = 2;
 
@@ -69,6 +65,9 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     internal StreamSocket Socket { get; }
 
+    /// <summary>Whether it was made, and not accepted. To be set before the connection is used.</summary>
+    internal bool IsOutbound { get; set; }
+
     internal SocketPipeReader Input { get; }
 
     internal SocketPipeWriter Output { get; }
@@ -79,9 +78,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     PipeReader IDuplexPipe.Input => Input;
 
     PipeWriter IDuplexPipe.Output => Output;
-
-    /// <summary>Whether the caller is inside the delivery of input.</summary>
-    internal bool IsDelivering => _deliveringThread == Environment.CurrentManagedThreadId;
 
     // ---- Events of the socket, on its loop ----
 
@@ -145,50 +141,6 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         NoteOneEndOnPool();
     }
 
-    /// <summary>Delivers input to the user, on this thread, and sees to it that deferred output leaves when the user comes back.</summary>
-    internal void DeliverInput()
-    {
-        try
-        {
-            Input.CompleteRead(isDelivery: true);
-        }
-        finally
-        {
-            _deliveringThread = 0;
-            if (Output.HasDeferred)
-            {
-                Output.SendWaiting();
-            }
-        }
-    }
-
-    /// <summary>A delivery is about to be dispatched. Whether it is overdue is asked from now on. Under the gate.</summary>
-    internal void NoteDispatch() => _isDeliveryOverdue = false;
-
-    /// <summary>The calling thread delivers input, and flushes on it may wait, unless the delivery is overdue already. Under the gate.</summary>
-    internal void BeginDelivery()
-    {
-        if (!_isDeliveryOverdue)
-        {
-            _deliveringThread = Environment.CurrentManagedThreadId;
-        }
-    }
-
-    /// <summary>
-    /// The delivery that was dispatched last takes long: deferred output leaves now, and no more of it is deferred before the next delivery. The thread that delivers
-    /// may not have come to <see cref="BeginDelivery"/> yet.
-    /// </summary>
-    internal void OnDeliveryOverdue()
-    {
-        lock (Gate)
-        {
-            _isDeliveryOverdue = true;
-            _deliveringThread = 0;
-        }
-
-        Output.SendWaiting();
-    }
-
     internal void OnReadAheadPaused() => Log.ConnectionPause(_logger, this);
 
     internal void OnReadAheadResumed() => Log.ConnectionResume(_logger, this);
@@ -237,7 +189,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     public override void Abort(ConnectionAbortedException? abortReason)
     {
         // What was flushed before may still wait for company: a GOAWAY, say. What another thread is sending at this moment may get lost.
-        Output.SendWaiting();
+        Output.SendAllDeferred();
         if (abortReason is null)
         {
             End(new ConnectionAbortedException("The connection was ended by the server."), reset: false);

@@ -21,8 +21,8 @@ internal sealed class OutboundConnections(TransportLoops loops)
         {
             connection = new EvioConnection(_connections, socket, options, loops.Logger);
 
-            // A client that is synchronous flushes, and waits for the answer on the same thread of the pool, which may have no other one.
-            connection.Output.Coalesces = false;
+            // A client flushes once for a request, and then waits for the answer: there is nothing to wait for, and nothing to be queued.
+            connection.IsOutbound = true;
             socket.Start(connection);
             _connections.Add(connection);
         }

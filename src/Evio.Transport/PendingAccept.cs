@@ -36,10 +36,5 @@ internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOp
 
     void ILoopCall.Run() => Execute();
 
-    void ILoopCall.OnOverdue()
-    {
-        // Nothing is kept back for the end of it.
-    }
-
     protected override void OnTokenCancelled() => listener.OnTokenCancelled(this);
 }

@@ -95,6 +95,13 @@ internal sealed partial class ChildServer : IAsyncDisposable
         return true;
     }
 
+    /// <summary>Leaves it to all processes of the user to trace this one (PR_SET_PTRACER(2const)).</summary>
+    internal static int PermitTracing()
+    {
+        const int PR_SET_PTRACER = 0x59616d61;
+        return prctl(PR_SET_PTRACER, -1, 0, 0, 0);
+    }
+
     private static string[] Command(TransportKind kind, Mode mode) =>
         ["exec", typeof(ChildServer).Assembly.Location, Argument, kind.ToString(), mode.ToString()];
 

@@ -3,12 +3,12 @@ using Xunit.Runner.InProc.SystemConsole;
 
 namespace Evio.Transport.EndToEnd.Tests;
 
-/// <summary>The entry point that xUnit would generate, plus those of <see cref="ChildServer"/> and <see cref="HostileServer"/>.</summary>
+/// <summary>The entry point that xUnit would generate, plus those of <see cref="ChildServer"/>, <see cref="HostileServer"/> and <see cref="OrdinaryServer"/>.</summary>
 internal static class Program
 {
     internal static async Task<int> Main(string[] args)
     {
-        if (await ChildServer.TryRunAsync(args) || await HostileServer.TryRunAsync(args))
+        if (await ChildServer.TryRunAsync(args) || await HostileServer.TryRunAsync(args) || await OrdinaryServer.TryRunAsync(args))
         {
             return 0;
         }

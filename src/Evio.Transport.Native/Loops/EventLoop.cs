@@ -52,9 +52,6 @@ public sealed class EventLoop : IMonitored
     private int _nextEvent;
     private long _passBegan;
 
-    // What the thread whose turn it is has gone into a call for.
-    private ILoopCall? _call;
-
     // The thread whose turn it is, as who gave it the turn has written it; and what the monitor saw at the last look.
     private LoopThread? _thread;
     private long _seen;
@@ -92,11 +89,14 @@ public sealed class EventLoop : IMonitored
     /// <summary>Whether so many threads are late that this loop leaves calls that may block to the thread pool. On the loop.</summary>
     internal bool IsExhausted => _threads.IsExhausted && !_ending;
 
-    /// <summary>Who looks after the loop's calls; <see langword="null"/> when nobody does.</summary>
-    internal LoopMonitor? Monitor { get; set; }
+    /// <summary>Who looks after the calls of the group's loops, and after what is left for later. Set before the loop starts.</summary>
+    internal LoopMonitor Monitor { get; set; } = null!;
 
-    /// <summary>What makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes them.</summary>
+    /// <summary>What makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes all of them.</summary>
     internal PoolDispatcher? Dispatcher { get; set; }
+
+    /// <summary>Whether the loop has made a call itself since it last waited. On the loop.</summary>
+    internal bool HasMadeCalls { get; private set; }
 
     /// <summary>The number of timers that the loop keeps, with those called off that it has not removed yet.</summary>
     internal int TimerCount => _timers.Count;
@@ -191,6 +191,17 @@ public sealed class EventLoop : IMonitored
     }
 
     /// <summary>
+    /// Has another thread look after something that the caller has left for later, and do it if it is still to be done a few milliseconds later, whatever the caller does meanwhile. To be
+    /// used from any thread.
+    /// </summary>
+    /// <param name="watched">Looked at again and again, until it says that there is nothing more to look after. What it throws is reported, once.</param>
+    public void Watch(IWatched watched)
+    {
+        ArgumentNullException.ThrowIfNull(watched);
+        Monitor.Watch(watched);
+    }
+
+    /// <summary>
     /// Runs code that may block, where <see cref="EventLoopGroupOptions.Scheduling"/> says: on the calling thread, the loop's, before this returns; or on the
     /// thread pool. In an adaptive group code that computed for long the last time may also run later, and on another thread of the group.
     /// </summary>
@@ -247,27 +258,30 @@ public sealed class EventLoop : IMonitored
             case LoopCallCost.Blocking:
                 InvokeBeside(call, InvokeMeasured);
                 break;
-            default:
-                // Before the call begins: from then on the loop can be taken over.
-                _call = call;
-                BeginCall(LoopThread.Current!);
-                try
-                {
-                    call.Run();
-                }
-                finally
-                {
-                    if (TryReturn(LoopThread.Current!))
-                    {
-                        _call = null;
-                    }
-                    else
-                    {
-                        call.Cost = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall ? LoopCallCost.Blocking : LoopCallCost.Brief;
-                    }
-                }
-
+            case LoopCallCost.Awaiting when !Dispatcher!.IsStuck:
+                Dispatcher.Add(call);
                 break;
+            default:
+                InvokeHere(call);
+                break;
+        }
+    }
+
+    /// <summary>Makes a call that is expected to be brief. By the thread whose turn it is, which may have lost the loop afterwards.</summary>
+    private void InvokeHere(ILoopCall call)
+    {
+        HasMadeCalls = true;
+        BeginCall(LoopThread.Current!);
+        try
+        {
+            call.Run();
+        }
+        finally
+        {
+            if (!TryReturn(LoopThread.Current!))
+            {
+                call.Cost = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall ? LoopCallCost.Blocking : LoopCallCost.Brief;
+            }
         }
     }
 
@@ -414,7 +428,7 @@ public sealed class EventLoop : IMonitored
     {
         thread.InCall = true;
         thread.Turn = _turns.BeginCall(thread.Turn);
-        Monitor!.Touch();
+        Monitor.Touch();
     }
 
     /// <summary>Comes back from a call.</summary>
@@ -658,11 +672,6 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when another thread has taken the loop over; true when it is to end.</returns>
     private bool TryGoOn(LoopThread thread)
     {
-        if (!TryTellOverdue(thread))
-        {
-            return false;
-        }
-
         while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
         {
             if (_passBegan != 0)
@@ -683,25 +692,10 @@ public sealed class EventLoop : IMonitored
         return false;
     }
 
-    /// <summary>
-    /// Tells the call that cost another thread the loop. Apart from what runs for long, whose stack would hold the call for as long.
-    /// </summary>
-    /// <returns>False when another thread has taken the loop over.</returns>
-    private bool TryTellOverdue(LoopThread thread)
-    {
-        if (_call is { } overdue)
-        {
-            _call = null;
-            Run(static call => ((ILoopCall)call!).OnOverdue(), overdue);
-            thread.Restore();
-        }
-
-        return thread.Loop == this;
-    }
-
     private void Wait()
     {
         (_eventCount, _nextEvent) = (0, 0);
+        HasMadeCalls = false;
         if (_pollingDeferred > TimeSpan.Zero)
         {
             var timer = _timers.MillisecondsToNext();

@@ -115,7 +115,10 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
                 loop.Start();
             }
 
-            _monitor?.Start();
+            if (options.Scheduling != LoopScheduling.Inline)
+            {
+                _monitor.Start();
+            }
         }
         catch
         {
@@ -330,14 +333,9 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
         return work.IsCompleted;
     }
 
-    private LoopMonitor? CreateMonitor(EventLoopGroupOptions options)
+    private LoopMonitor CreateMonitor(EventLoopGroupOptions options)
     {
-        if (options.Scheduling == LoopScheduling.Inline)
-        {
-            return null;
-        }
-
-        if (options.Scheduling == LoopScheduling.ThreadPool)
+        if (options.Scheduling != LoopScheduling.Inline)
         {
             foreach (var loop in _loops)
             {
@@ -345,7 +343,8 @@ public sealed class EventLoopGroup : IAsyncDisposable, IDisposable
             }
         }
 
-        var monitor = new LoopMonitor(_loops.Select(static loop => (IMonitored?)loop.Dispatcher ?? loop), Notifications, "Evio monitor");
+        var dispatchers = _loops.Select(static loop => loop.Dispatcher).OfType<IMonitored>();
+        var monitor = new LoopMonitor(options.Scheduling == LoopScheduling.Adaptive ? _loops.Concat(dispatchers) : dispatchers, Notifications, "Evio monitor");
         foreach (var loop in _loops)
         {
             loop.Monitor = monitor;

@@ -7,19 +7,11 @@ namespace Evio.Transport.Native;
 public interface ILoopCall : IThreadPoolWorkItem
 {
     /// <summary>
-    /// What it cost the last time, kept here for <see cref="EventLoop.Invoke"/> of an adaptive group, which sets it. From different threads, the last of which wins.
+    /// What it cost the last time, kept here for <see cref="EventLoop.Invoke"/> of an adaptive group, which sets it, but to <see cref="LoopCallCost.Awaiting"/>. From different threads, the last
+    /// of which wins.
     /// </summary>
     LoopCallCost Cost { get; set; }
 
-    /// <summary>
-    /// Runs it. Unless the group is <see cref="LoopScheduling.Inline"/>, <see cref="OnOverdue"/> is called if that takes long. So this may keep back until its end
-    /// what should not wait for much longer.
-    /// </summary>
+    /// <summary>Runs it.</summary>
     void Run();
-
-    /// <summary>
-    /// <see cref="Run"/> takes long: whatever it keeps back should not wait any more. Called by another thread, at most once for each run, and
-    /// possibly just after its end. It must not block.
-    /// </summary>
-    void OnOverdue();
 }

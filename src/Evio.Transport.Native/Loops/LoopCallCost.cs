@@ -17,4 +17,10 @@ public enum LoopCallCost
     /// <see cref="EventLoopGroupOptions.MaxLateThreads"/>, if that is less), for half a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
     /// </summary>
     Computing,
+
+    /// <summary>
+    /// Little, but what follows it runs on the thread pool, as its maker has found out, and says: it is made there, together with others. Where the thread pool has no thread for it within some
+    /// milliseconds, it is made on the loop.
+    /// </summary>
+    Awaiting,
 }

@@ -47,19 +47,49 @@ internal sealed class LoopMonitor
 
     private readonly IMonitored[] _monitored;
     private readonly Notifications _notifications;
+    private readonly string _name;
     private readonly object _lock = new();
-    private readonly Thread _thread;
-    private bool _asleep;
+
+    private readonly Lock _watchLock = new();
+
+    // Guarded by the lock, and read without it. It sleeps until it is first needed, and has no thread before that.
+    private Thread? _thread;
+    private bool _asleep = true;
     private bool _stopping;
+
+    // What it looks after for others, guarded by its lock, and the list that it goes through while others add to this one.
+    private List<IWatched> _watched = [];
+    private List<IWatched> _looking = [];
 
     internal LoopMonitor(IEnumerable<IMonitored> monitored, Notifications notifications, string name)
     {
         _notifications = notifications;
         _monitored = [.. monitored];
-        _thread = new Thread(() => LoopThread.Persist(Run)) { IsBackground = true, Name = name };
+        _name = name;
     }
 
-    internal void Start() => _thread.UnsafeStart();
+    /// <summary>Starts its thread, which is otherwise done when it is needed.</summary>
+    /// <exception cref="OutOfMemoryException">The system starts no thread.</exception>
+    internal void Start()
+    {
+        lock (_lock)
+        {
+            StartThread();
+        }
+    }
+
+    /// <summary>Looks after something until that says that there is nothing more to look after. From any thread.</summary>
+    internal void Watch(IWatched watched)
+    {
+        lock (_watchLock)
+        {
+            _watched.Add(watched);
+        }
+
+        // Either this sees that it is asleep, or it sees what there is to look after.
+        Interlocked.MemoryBarrier();
+        Touch();
+    }
 
     /// <summary>To be called after a call has begun: <see cref="IMonitored.IsBusy"/> is true by a full fence. From any thread.</summary>
     internal void Touch()
@@ -74,24 +104,44 @@ internal sealed class LoopMonitor
     /// <summary>Ends it, and waits for its thread.</summary>
     internal void Stop()
     {
+        Thread? thread;
         lock (_lock)
         {
             Volatile.Write(ref _stopping, true);
             Monitor.PulseAll(_lock);
+            thread = _thread;
         }
 
-        if (_thread.ThreadState.HasFlag(ThreadState.Unstarted))
+        thread?.Join();
+    }
+
+    private void StartThread()
+    {
+        if (_thread is not null || _stopping)
         {
             return;
         }
 
-        _thread.Join();
+        var thread = new Thread(() => LoopThread.Persist(Run)) { IsBackground = true, Name = _name };
+        thread.UnsafeStart();
+        _thread = thread;
     }
 
     private bool Wake()
     {
         lock (_lock)
         {
+            try
+            {
+                StartThread();
+            }
+            catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
+            {
+                // The system starts no thread. Who comes next tries again.
+                _notifications.ReportOnce(exception);
+                return false;
+            }
+
             _asleep = false;
             Monitor.PulseAll(_lock);
             return true;
@@ -100,6 +150,7 @@ internal sealed class LoopMonitor
 
     private bool Run()
     {
+        Volatile.Write(ref _asleep, false);
         var idleLooks = 0;
         var expected = 0;
         var last = Sight.Overdue;
@@ -118,6 +169,8 @@ internal sealed class LoopMonitor
                 most = sight > most ? sight : most;
             }
 
+            var watched = LookAfterWatched();
+            most = watched > most ? watched : most;
             AmbientState.Restore();
             expected = most == Sight.Overdue ? LooksAfterOverdue : Math.Max(0, expected - 1);
             idleLooks = most == Sight.Idle ? idleLooks + 1 : 0;
@@ -140,9 +193,45 @@ internal sealed class LoopMonitor
         }
         catch (Exception exception)
         {
-            // What a call's OnOverdue has thrown, or a want of memory. The next look may be better, and the other loops depend on this thread.
+            // A want of memory. The next look may be better, and the other loops depend on this thread.
             _notifications.ReportOnce(exception);
             return Sight.Busy;
+        }
+    }
+
+    private Sight LookAfterWatched()
+    {
+        if (_watched.Count == 0)
+        {
+            return Sight.Idle;
+        }
+
+        lock (_watchLock)
+        {
+            (_watched, _looking) = (_looking, _watched);
+        }
+
+        _ = _looking.RemoveAll(IsThrough);
+        var sight = _looking.Count > 0 ? Sight.InCall : Sight.Busy;
+        lock (_watchLock)
+        {
+            _watched.AddRange(_looking);
+        }
+
+        _looking.Clear();
+        return sight;
+    }
+
+    private bool IsThrough(IWatched watched)
+    {
+        try
+        {
+            return !watched.Look();
+        }
+        catch (Exception exception)
+        {
+            _notifications.ReportOnce(exception);
+            return false;
         }
     }
 
@@ -152,7 +241,7 @@ internal sealed class LoopMonitor
 
         // Either this sees the call that has just begun, or whoever began it sees that this is asleep.
         Interlocked.MemoryBarrier();
-        if (_monitored.Any(static monitored => monitored.IsBusy))
+        if (_watched.Count > 0 || _monitored.Any(static monitored => monitored.IsBusy))
         {
             Volatile.Write(ref _asleep, false);
             return;

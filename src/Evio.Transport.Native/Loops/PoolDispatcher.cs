@@ -40,7 +40,13 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     // The monitor's: whether calls waited at the last look.
     private bool _waited;
 
+    // Whether the pool has no thread for a worker. Set by the monitor, cleared by the worker that gets one.
+    private bool _isStuck;
+
     private EventLoop Loop => loop;
+
+    /// <summary>Whether calls had better be made elsewhere for now, since the pool has no thread for them.</summary>
+    internal bool IsStuck => Volatile.Read(ref _isStuck);
 
     public bool IsBusy => Volatile.Read(ref _active) > 0 || !_ready.IsEmpty;
 
@@ -85,6 +91,12 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             {
                 Start();
             }
+            else if (_waited && isAnyQueued && loop.IsAdaptive)
+            {
+                // The loop can make them.
+                Volatile.Write(ref _isStuck, true);
+                _ = loop.TryPostInternal(TakeNext, this);
+            }
             else if (_waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
             {
                 sight = Sight.Overdue;
@@ -108,13 +120,24 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         {
             // They are still busy with an earlier batch. If the last one ends between these lines it has seen the flag, and the call that it posts ends the wait.
             Interlocked.Exchange(ref _loopWaits, 1);
-            if (!_ready.IsEmpty)
+            if (!_ready.IsEmpty && !loop.HasMadeCalls)
             {
                 loop.DeferPolling(LongestWait);
             }
         }
 
-        loop.Monitor!.Touch();
+        loop.Monitor.Touch();
+    }
+
+    /// <summary>Makes one of the calls that wait, on the loop, and then the others. The loop may be another thread's afterwards, which goes on.</summary>
+    private static void TakeNext(object? state)
+    {
+        var dispatcher = (PoolDispatcher)state!;
+        if (dispatcher.IsStuck && dispatcher._ready.TryDequeue(out var call))
+        {
+            _ = dispatcher.Loop.TryPostInternal(TakeNext, dispatcher);
+            dispatcher.Loop.Invoke(call);
+        }
     }
 
     /// <summary>Sends a worker, which is counted already, to the pool.</summary>
@@ -145,7 +168,6 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         private int _state;
         private TurnTaking _turns;
         private long _turn;
-        private ILoopCall? _call;
 
         // The monitor's.
         private long _seen;
@@ -167,18 +189,18 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         void IThreadPoolWorkItem.Execute()
         {
             Volatile.Write(ref _state, Running);
+            Volatile.Write(ref dispatcher._isStuck, false);
             do
             {
                 while (dispatcher._ready.TryDequeue(out var call))
                 {
-                    _call = call;
                     _turn = _turns.BeginCall(_turn);
                     call.Run();
                     AmbientState.Restore();
-                    var isOverdue = !_turns.TryReturn(_turn);
-                    _call = null;
-                    if (isOverdue)
+                    if (!_turns.TryReturn(_turn))
                     {
+                        call.Cost = LoopCallCost.Blocking;
+
                         // Another one has its place; its own next turn is the one that the monitor gave away.
                         _turn++;
                         Volatile.Write(ref _state, Idle);
@@ -202,13 +224,9 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         internal Sight Look()
         {
             var sight = _turns.Look(ref _seen);
-
-            // Before the place is taken, so that it is the call that is overdue, and not one after it.
-            var call = Volatile.Read(ref _call);
             if (sight == Sight.Overdue && _turns.TryTakeOver(_seen, out _))
             {
                 Interlocked.Decrement(ref dispatcher._active);
-                call?.OnOverdue();
             }
 
             return sight;

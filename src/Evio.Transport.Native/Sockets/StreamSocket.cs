@@ -25,7 +25,7 @@ namespace Evio.Transport.Native;
 public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 {
     /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
-    public const int MaxBuffers = 16;
+    public const int MaxBuffers = 64;
 
     // Bits beside the number of leases. Either makes it negative, for good; only under Closing alone the last lease closes the descriptor.
     private const int Closing = int.MinValue;

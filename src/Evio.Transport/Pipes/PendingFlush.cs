@@ -30,10 +30,5 @@ internal sealed class PendingFlush(SocketPipeWriter writer) : PendingOperation<F
 
     void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
 
-    void ILoopCall.OnOverdue()
-    {
-        // A flush that goes on is no delivery of input: nothing that it writes is deferred.
-    }
-
     protected override void OnTokenCancelled() => writer.OnTokenCancelled(this);
 }

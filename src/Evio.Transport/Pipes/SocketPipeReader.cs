@@ -47,6 +47,9 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
     private const int MaxReceive = 64 * 1024;
     private const int MaxReceiveInline = 256 * 1024;
 
+    /// <summary>After how many reads in a row that begin to wait on the thread pool deliveries are made there, too. The first one is always made by the loop.</summary>
+    private const int ReadsBeforePool = 3;
+
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
     private readonly BlockSource _blocks;
@@ -83,6 +86,10 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
     private bool _cancelRequested;
     private bool _watched;
     private bool _wasLookedAt;
+
+    // What deliveries cost, and how many reads in a row have begun to wait on the thread pool: their users have awaited something in between, and gone on there.
+    private LoopCallCost _cost;
+    private int _readsOnPool;
     private Neglect _neglect;
     private Exception? _error;
 
@@ -128,9 +135,6 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
     /// <summary>Whether the user has completed it.</summary>
     internal bool IsComplete => _completed;
-
-    /// <summary>Whether input is buffered that the user has not looked at, so that the next read will not wait. For the reading thread.</summary>
-    internal bool HasUnexamined => _unexamined > 0;
 
     /// <summary>Whether the first read is left to the loop even if there is something to read already. To be set before the connection is used.</summary>
     internal bool BeginsOnLoop { get; set; }
@@ -183,7 +187,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
                 }
 
                 // What waits for company has to leave before the reader waits for an answer to it.
-                sendFirst = _connection.Output.HasDeferred;
+                sendFirst = _connection.Output.TryBeginAnswer();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return BeginWait(cancellationToken);
@@ -192,7 +196,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
             if (sendFirst)
             {
-                _connection.Output.SendWaiting();
+                _connection.Output.Send();
                 continue;
             }
 
@@ -222,7 +226,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
                     return true;
                 }
 
-                sendFirst = _connection.Output.HasDeferred;
+                sendFirst = _connection.Output.TryBeginAnswer();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return false;
@@ -231,7 +235,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
             if (sendFirst)
             {
-                _connection.Output.SendWaiting();
+                _connection.Output.Send();
                 continue;
             }
 
@@ -332,7 +336,6 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
         if (_state == WaitState.Waiting && !_receiving)
         {
             _state = WaitState.Scheduled;
-            _connection.NoteDispatch();
             return ReadyAction.CompleteRead;
         }
 
@@ -376,8 +379,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
     }
 
     /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
-    /// <param name="isDelivery">Whether the loop has dispatched it, so that flushes of the reader's user may wait for the end of this call.</param>
-    internal void CompleteRead(bool isDelivery)
+    private void CompleteRead()
     {
         ReadResult result = default;
         Exception? failure = null;
@@ -387,11 +389,6 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
             lock (_gate)
             {
                 Debug.Assert(_state == WaitState.Scheduled);
-                if (isDelivery)
-                {
-                    _connection.BeginDelivery();
-                }
-
                 read = _pendingRead!;
                 if (read.IsCancellationRequested)
                 {
@@ -424,6 +421,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
                 _state = WaitState.Idle;
                 read.NoteEnd();
+                _connection.Output.NoteUserCall();
                 break;
             }
 
@@ -434,14 +432,15 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
         read.Complete(result, failure);
     }
 
-    LoopCallCost ILoopCall.Cost { get; set; }
+    LoopCallCost ILoopCall.Cost
+    {
+        get => _cost == LoopCallCost.Brief && _readsOnPool >= ReadsBeforePool ? LoopCallCost.Awaiting : _cost;
+        set => _cost = value;
+    }
 
-    void ILoopCall.Run() => _connection.DeliverInput();
+    void ILoopCall.Run() => CompleteRead();
 
-    // Nobody notices if this takes long: no output waits for its end.
-    void IThreadPoolWorkItem.Execute() => CompleteRead(isDelivery: false);
-
-    void ILoopCall.OnOverdue() => _connection.OnDeliveryOverdue();
+    void IThreadPoolWorkItem.Execute() => CompleteRead();
 
     /// <summary>Receives for nobody in particular, until the end, so that it is noticed while the user is busy elsewhere. By the owner.</summary>
     internal void ReadAhead()
@@ -711,19 +710,27 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
     /// </summary>
     private ValueTask<ReadResult> ReadOnLoop(int minimumSize, CancellationToken cancellationToken)
     {
+        ValueTask<ReadResult> wait;
+        bool send;
         lock (_gate)
         {
             ThrowIfUnreadable();
             _neglect = Neglect.None;
             _minimumSize = minimumSize;
-            var wait = BeginWait(cancellationToken);
+            send = _connection.Output.TryBeginAnswer();
+            wait = BeginWait(cancellationToken);
             if (_state == WaitState.Waiting)
             {
                 _state = WaitState.Unobserved;
             }
-
-            return wait;
         }
+
+        if (send)
+        {
+            _connection.Output.Send();
+        }
+
+        return wait;
     }
 
     private void LeaveToLoop()
@@ -740,7 +747,6 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
             // Who is receiving at this moment looks whether somebody waits.
             isReady = ((_readable && !_receiving) || _unexamined > 0 || _ended || _cancelRequested) && TryScheduleWaiter();
-            _connection.NoteDispatch();
         }
 
         if (isReady && !_connection.Socket.Loop.TryPost(this))
@@ -752,6 +758,8 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
 
     private ValueTask<ReadResult> BeginWait(CancellationToken cancellationToken)
     {
+        // Inside of a delivery: the user has answered, or goes on here when the next input comes.
+        _readsOnPool = UserCalls.IsInside || _connection.IsOutbound || !Thread.CurrentThread.IsThreadPoolThread ? 0 : Math.Min(_readsOnPool + 1, ReadsBeforePool);
         if (_pendingRead is not { IsFree: true })
         {
             _pendingRead = new PendingRead(this);

@@ -21,17 +21,10 @@ namespace Evio.Transport.Pipes;
 /// <see cref="_blocked"/>, and the next writable event sends on. An event during the send is kept in <see cref="_roomAgain"/>, which is
 /// cleared <i>before</i> each send, and makes it repeat.
 /// </para>
-/// <para>
-/// While the reader still holds input that nobody has looked at (pipelined requests), a flush on the thread that delivered it is <i>deferred</i>:
-/// more output is about to come, and one send will take it all. It leaves when the reader runs dry, when <see cref="DeferLimit"/> is reached,
-/// or when the delivery returns, whichever comes first. A flush from another thread of the pool may wait as well, see <see cref="CoalescedSend"/>.
-/// </para>
+/// <para>A flush may be <i>deferred</i>: more output is about to come, and one send will take it all (<see cref="DeferredFlush"/>).</para>
 /// </remarks>
 internal sealed class SocketPipeWriter : PipeWriter
 {
-    /// <summary>How many bytes may wait for company, unless the write buffer is smaller.</summary>
-    private const int DeferLimit = 32 * 1024;
-
     /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
     private const int MaxBlock = 32 * 1024;
 
@@ -61,14 +54,12 @@ internal sealed class SocketPipeWriter : PipeWriter
     // it, and the sender, who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
     private BufferSegment? _lent;
 
-    // Made by the second flush that might wait for company: most connections have one request's worth of them at most.
-    private CoalescedSend? _coalesced;
-    private bool _mayCoalesce;
+    // Made by the first flush that waits for company.
+    private DeferredFlush? _deferred;
 
     private bool _sending;
     private bool _blocked;
     private bool _roomAgain;
-    private bool _deferred;
     private bool _completed;
     private bool _finished;
     private bool _closed;
@@ -91,14 +82,11 @@ internal sealed class SocketPipeWriter : PipeWriter
 
     public override long UnflushedBytes => _unflushed;
 
-    /// <summary>Whether flushes from threads of the pool may wait for company. To be set before the connection is used.</summary>
-    internal bool Coalesces { get; set; } = true;
-
     /// <summary>Whether the user has completed it.</summary>
     internal bool IsComplete => _completed;
 
     /// <summary>Whether a flush waits for company.</summary>
-    internal bool HasDeferred => _deferred;
+    internal bool HasDeferred => _deferred is { Waits: true };
 
     public override Memory<byte> GetMemory(int sizeHint = 0)
     {
@@ -168,9 +156,9 @@ internal sealed class SocketPipeWriter : PipeWriter
             return ValueTask.FromCanceled<FlushResult>(cancellationToken);
         }
 
-        bool waits;
-        CoalescedSend? toQueue;
-        FlushResult result = default;
+        bool sends;
+        DeferredFlush.Preparation next;
+        ValueTask<FlushResult> flush = default;
         lock (_gate)
         {
             if (_completed)
@@ -181,19 +169,14 @@ internal sealed class SocketPipeWriter : PipeWriter
 
             ThrowIfWaiting();
             Commit();
-            waits = TryDefer(out toQueue);
-            if (waits)
+            sends = !TryDefer(out next) && TryBeginSend();
+            if (!sends)
             {
-                LeaveBlock();
-                result = TakeResult();
-            }
-            else if (!TryBeginSend())
-            {
-                return FinishFlush(cancellationToken);
+                flush = FinishFlush(cancellationToken);
             }
         }
 
-        if (!waits)
+        if (sends)
         {
             Send();
             lock (_gate)
@@ -202,13 +185,12 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        if (toQueue is not null)
+        if (next != DeferredFlush.Preparation.None)
         {
-            // It runs when this thread is through with what it is doing, or on another one, if this takes long.
-            ThreadPool.UnsafeQueueUserWorkItem(toQueue, preferLocal: true);
+            Defer(next);
         }
 
-        return new ValueTask<FlushResult>(result);
+        return flush;
     }
 
     public override void CancelPendingFlush()
@@ -268,20 +250,12 @@ internal sealed class SocketPipeWriter : PipeWriter
 
     // ---- Called by the connection and the reader ----
 
-    /// <summary>Sends what waits for company, if anything.</summary>
-    /// <param name="due">The send that was queued for it, when its turn has come.</param>
-    internal void SendWaiting(CoalescedSend? due = null)
+    /// <summary>Sends what waits for company, whichever thread it waits for.</summary>
+    internal void SendAllDeferred()
     {
         lock (_gate)
         {
-            if (!_deferred && _coalesced is not { IsQueued: true })
-            {
-                return;
-            }
-
-            _deferred = false;
-            due?.Dequeue();
-            if (!TryBeginSend())
+            if (!HasDeferred || !TryBeginSend())
             {
                 return;
             }
@@ -289,6 +263,58 @@ internal sealed class SocketPipeWriter : PipeWriter
 
         Send();
     }
+
+    /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
+    internal void SendDeferred()
+    {
+        lock (_gate)
+        {
+            if (!_deferred!.WaitsFor(Environment.CurrentManagedThreadId) || !TryBeginSend())
+            {
+                return;
+            }
+        }
+
+        Send();
+    }
+
+    /// <summary>Sends what waits for the end of a work item of the pool.</summary>
+    internal void SendQueued()
+    {
+        lock (_gate)
+        {
+            if (!_deferred!.TryDequeue() || !TryBeginSend())
+            {
+                return;
+            }
+        }
+
+        Send();
+    }
+
+    /// <summary>Sends what has waited for too long. On the monitor's thread.</summary>
+    /// <returns>Whether something waits that may come to that.</returns>
+    internal bool LookAfterDeferred()
+    {
+        lock (_gate)
+        {
+            var again = _deferred!.Look(out var isOverdue);
+            if (!isOverdue || !TryBeginSend())
+            {
+                return again;
+            }
+        }
+
+        Send(isMonitor: true);
+        return false;
+    }
+
+    /// <summary>The reader is about to wait: what waits for its thread leaves before. Under the gate.</summary>
+    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send"/>.</returns>
+    internal bool TryBeginAnswer() => _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside) && TryBeginSend();
+
+    /// <summary>User code of this connection is about to run. Under the gate.</summary>
+    internal void NoteUserCall() => _deferred?.NoteUserCall();
 
     /// <summary>Takes note of events, under the gate.</summary>
     /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send"/>.</returns>
@@ -313,7 +339,8 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
     /// on runs its user's code in here, on this thread or on the thread pool as the options say.
     /// </summary>
-    internal void Send()
+    /// <param name="isMonitor">Whether the caller is the monitor, which leaves to the thread pool whatever may run a user's code.</param>
+    internal void Send(bool isMonitor = false)
     {
         PendingFlush? ended = null;
         IoResult result;
@@ -336,6 +363,20 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
         while (again);
 
+        if (!isMonitor)
+        {
+            FinishSend(result, isClosed, ended);
+        }
+        else if (isClosed || ended is not null || Volatile.Read(ref _completed) || (!result.IsSuccess && !result.WouldBlock))
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static send => send.Writer.FinishSend(send.Result, send.IsClosed, send.Ended), (Writer: this, Result: result, IsClosed: isClosed, Ended: ended), preferLocal: false);
+        }
+    }
+
+    /// <summary>What follows the last send of an owner of the sending side, who is none any more.</summary>
+    private void FinishSend(IoResult result, bool isClosed, PendingFlush? ended)
+    {
         if (isClosed)
         {
             // The blocks are back, which the connection's end has waited for.
@@ -367,7 +408,7 @@ internal sealed class SocketPipeWriter : PipeWriter
 
             _closed = true;
             _blocked = false;
-            _deferred = false;
+            _deferred?.End();
             _ = TryEndLoan();
             DiscardFlushed();
             if (_sending)
@@ -513,47 +554,38 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
     }
 
-    /// <summary>Whether the flush waits for company, and if so, whether for a send that the caller has to queue after leaving the gate.</summary>
-    private bool TryDefer(out CoalescedSend? toQueue)
+    /// <summary>Whether the flush waits for company.</summary>
+    /// <param name="next">What <see cref="Defer"/> has to do then, after leaving the gate.</param>
+    private bool TryDefer(out DeferredFlush.Preparation next)
     {
-        toQueue = null;
-        if (_pending == 0 || _pending >= Math.Min(DeferLimit, _pauseAt) || _blocked || _closed)
+        next = DeferredFlush.Preparation.None;
+        if (_pending == 0 || _pending >= Math.Min(DeferredFlush.Limit, _pauseAt) || _sending || _blocked || _closed)
         {
             return false;
         }
 
-        if (_connection.IsDelivering)
+        // A loop that runs no user code, or a thread of the user's, would only hand over to the pool what it can do itself.
+        var isInside = UserCalls.IsInside;
+        return (isInside || (!_connection.IsOutbound && Thread.CurrentThread.IsThreadPoolThread)) &&
+            (_deferred ??= new DeferredFlush(this)).TryJoin(Environment.CurrentManagedThreadId, isInside, out next);
+    }
+
+    private void Defer(DeferredFlush.Preparation next)
+    {
+        if ((next & DeferredFlush.Preparation.Watch) != 0)
         {
-            return _deferred = !_sending && _connection.Input.HasUnexamined;
+            _connection.Socket.Loop.Watch(_deferred!);
         }
 
-        if (_sending)
+        if ((next & DeferredFlush.Preparation.List) != 0)
         {
-            _coalesced?.NoteCompany();
-            return false;
+            UserCalls.Defer(_deferred!);
         }
 
-        // A loop, or a thread of the user's, would only hand over to the pool what it can do itself. And inside a call of this transport's the queued send may come
-        // late: behind the rest of a batch, or behind a call that blocks while the pool has no other thread.
-        if (!Coalesces || !Thread.CurrentThread.IsThreadPoolThread || UserCalls.IsInside)
+        if ((next & DeferredFlush.Preparation.Queue) != 0)
         {
-            return false;
+            ThreadPool.UnsafeQueueUserWorkItem(_deferred!, preferLocal: true);
         }
-
-        if (!_mayCoalesce)
-        {
-            _mayCoalesce = true;
-            return false;
-        }
-
-        _coalesced ??= new CoalescedSend(this);
-        if (!_coalesced.TryJoin(out var queue))
-        {
-            return false;
-        }
-
-        toQueue = queue ? _coalesced : null;
-        return true;
     }
 
     private ValueTask<FlushResult> FinishFlush(CancellationToken cancellationToken)
@@ -580,6 +612,7 @@ internal sealed class SocketPipeWriter : PipeWriter
     private PendingFlush EndWait(bool isCanceled = false)
     {
         _waiting = false;
+        NoteUserCall();
         _pendingFlush!.End(isCanceled, isCompleted: _closed);
         return _pendingFlush;
     }
@@ -610,7 +643,7 @@ internal sealed class SocketPipeWriter : PipeWriter
             return false;
         }
 
-        _deferred = false;
+        _deferred?.End();
         return _sending = true;
     }
 

@@ -193,9 +193,5 @@ public sealed class DatagramTests
         public void Run() => run();
 
         public void Execute() => run();
-
-        public void OnOverdue()
-        {
-        }
     }
 }

@@ -326,9 +326,5 @@ public sealed class LoopTests
         }
 
         public void Execute() => Run();
-
-        public void OnOverdue()
-        {
-        }
     }
 }

@@ -131,11 +131,14 @@ internal sealed class PipeWorld
         Output.Advance(1);
     }
 
-    /// <summary>Does what the monitor does when a delivery of input takes long, after a flush was deferred in it.</summary>
-    internal void FindDeliveryOverdue()
+    /// <summary>Does what the monitor does when a flush has waited for two of its looks.</summary>
+    internal void FindOverdue()
     {
         Execution.WaitFor("a deferred flush", () => Connection.Output.HasDeferred || IsDone);
-        Connection.OnDeliveryOverdue();
+        if (Connection.Output.HasDeferred)
+        {
+            _ = Connection.Output.LookAfterDeferred() && Connection.Output.LookAfterDeferred();
+        }
     }
 
     /// <summary>Goes on on a thread of the pool.</summary>

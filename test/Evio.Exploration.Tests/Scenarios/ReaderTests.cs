@@ -1,3 +1,4 @@
+using Evio.Transport;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -5,6 +6,32 @@ namespace Exploration.Scenarios;
 /// <summary>The input of a connection: every byte comes once and in order, every read ends once, and no wake-up is lost.</summary>
 public sealed class ReaderTests
 {
+    /// <summary>A user who goes on on the pool after each input has the next ones delivered there.</summary>
+    [Fact]
+    public void Input_is_delivered_where_its_user_goes_on() => Exploring.Run(
+        static run =>
+        {
+            const string Input = "abcde";
+            var world = new PipeWorld(run, static options => options.Scheduling = EvioScheduling.Adaptive) { Yields = true };
+            run.Add("user", world.ReadToEndAsync);
+            run.Add("peer", () =>
+            {
+                foreach (var what in Input)
+                {
+                    var read = world.Text.Length;
+                    world.Peer.Send(what.ToString());
+                    Execution.WaitFor("its reader", () => world.Text.Length > read);
+                }
+
+                world.Peer.Shutdown();
+            });
+            run.Explore();
+            Assert.Equal(Input, world.Text.ToString());
+            world.End();
+        },
+        atLeast: 100,
+        departures: 1);
+
     [Theory]
     [InlineData(false, 3)]
     [InlineData(true, 2)]

@@ -1,6 +1,5 @@
 using System.Buffers;
 using Evio.Transport;
-using Evio.Transport.Native.Loops;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -113,17 +112,24 @@ public sealed class WriterTests
         atLeast: 120,
         departures: 1);
 
-    /// <summary>The call of a delivery has begun, and the monitor finds it overdue, before it has come to the input. What its user flushes then leaves at once.</summary>
+    /// <summary>The user's code blocks until its peer has what it has flushed. Nothing but the monitor can send that.</summary>
     [Theory]
-    [InlineData(EvioScheduling.Adaptive)]
-    [InlineData(EvioScheduling.ThreadPool)]
-    public void A_delivery_is_overdue_before_it_has_begun(EvioScheduling scheduling) => Exploring.Run(
+    [InlineData(EvioScheduling.Adaptive, false)]
+    [InlineData(EvioScheduling.ThreadPool, false)]
+    [InlineData(EvioScheduling.Inline, false)]
+    [InlineData(EvioScheduling.Inline, true)]
+    public void A_flush_leaves_while_its_thread_blocks(EvioScheduling scheduling, bool onPool) => Exploring.Run(
         run =>
         {
             var world = new PipeWorld(run, options => options.Scheduling = scheduling);
             run.Add("user", async () =>
             {
                 var read = await world.Input.ReadAsync();
+                if (onPool)
+                {
+                    await PipeWorld.ToPool();
+                }
+
                 await world.FlushAsync('x');
                 Execution.WaitFor("its arrival", () => world.IsDone);
                 world.Input.AdvanceTo(read.Buffer.End);
@@ -134,19 +140,53 @@ public sealed class WriterTests
                 world.Peer.Receive(1);
                 world.IsDone = true;
             });
-            run.Add("monitor", () =>
-            {
-                IMonitored monitored = scheduling == EvioScheduling.Adaptive ? world.Loop : world.Loop.Dispatcher!;
-                Execution.WaitFor("a worker", () => scheduling == EvioScheduling.Adaptive || world.IsDone || run.CountOf("dequeues") > 0);
-                _ = monitored.Look();
-                _ = monitored.Look();
-            });
             run.Explore();
             Assert.Equal("x", world.Peer.ReceivedText);
             world.End();
         },
-        atLeast: 400,
+        atLeast: 100,
         departures: 2);
+
+    /// <summary>A user who answers twice for each input, on the pool: what he has flushed leaves when his work item ends, when he reads again or when the monitor looks.</summary>
+    [Fact]
+    public void An_answer_leaves_before_the_next_input_is_waited_for()
+    {
+        var fewest = int.MaxValue;
+        Exploring.Run(
+            run =>
+            {
+                var world = new PipeWorld(run);
+                run.Add("user", async () =>
+                {
+                    for (var i = 0; i < 2; i++)
+                    {
+                        var result = await Execution.Later(world.Input.ReadAsync());
+                        world.Input.AdvanceTo(result.Buffer.End);
+                        await PipeWorld.ToPool();
+                        await world.FlushAsync('A');
+                        await world.FlushAsync('B');
+                    }
+
+                    world.Output.Complete();
+                    world.IsDone = true;
+                });
+                run.Add("peer", () =>
+                {
+                    world.Peer.Send("a");
+                    world.Peer.Receive(2);
+                    world.Peer.Send("b");
+                    world.Peer.Receive();
+                });
+                run.Add("monitor", world.FindOverdue);
+                run.Explore();
+                Assert.Equal("ABAB", world.Peer.ReceivedText);
+                fewest = Math.Min(fewest, run.CountOf("send") + run.CountOf("sendmsg"));
+                world.End();
+            },
+            atLeast: 100,
+            departures: 2);
+        Assert.Equal(2, fewest);
+    }
 
     /// <summary>Room and input may be reported by one event, and whoever waits for the flush then waits for the input on the same thread.</summary>
     [Theory]
@@ -225,10 +265,7 @@ public sealed class WriterTests
         atLeast: 50,
         departures: 1);
 
-    /// <summary>
-    /// Pipelined requests: a flush waits for company while the reader holds more. The user goes on elsewhere in between, and the delivery may be found overdue
-    /// at any moment.
-    /// </summary>
+    /// <summary>Pipelined requests: a flush waits for company. The user goes on elsewhere in between, and it may be found overdue at any moment.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -269,7 +306,7 @@ public sealed class WriterTests
                 world.Peer.Shutdown();
                 world.Peer.Receive();
             });
-            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Add("monitor", world.FindOverdue);
             run.Explore();
             Assert.Equal("ABC", world.Peer.ReceivedText);
             world.End();
@@ -303,7 +340,7 @@ public sealed class WriterTests
                 world.Peer.Send("ab");
                 world.Peer.Receive();
             });
-            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Add("monitor", world.FindOverdue);
             run.Explore();
             Assert.Equal("ABC", world.Peer.ReceivedText);
             Assert.Equal(0, world.OutstandingBlocks);
@@ -317,7 +354,7 @@ public sealed class WriterTests
     [InlineData(true, false)]
     [InlineData(true, true)]
     [InlineData(false, false)]
-    public void A_coalesced_send_takes_all_flushes_along(bool coalesces, bool abort)
+    public void A_deferred_send_takes_all_flushes_along(bool coalesces, bool abort)
     {
         var fewest = int.MaxValue;
         var most = 0;
@@ -325,7 +362,7 @@ public sealed class WriterTests
             run =>
             {
                 var world = new PipeWorld(run);
-                world.Connection.Output.Coalesces = coalesces;
+                world.Connection.IsOutbound = !coalesces;
                 run.Add("user", async () =>
                 {
                     foreach (var what in "ABCDE")
@@ -357,14 +394,14 @@ public sealed class WriterTests
             departures: 2);
         if (!abort)
         {
-            // The first flush leaves at once, and the four others together; or each by itself, when the pool is so quick.
-            Assert.Equal((coalesces ? 2 : 5, 5), (fewest, most));
+            // All together; or each by itself, when the pool is so quick.
+            Assert.Equal((coalesces ? 1 : 5, 5), (fewest, most));
         }
     }
 
-    /// <summary>Whoever is found to take long has nothing of what he flushes queued for the pool, although he is on a thread of it.</summary>
+    /// <summary>Of whoever is found to take long nothing waits any more.</summary>
     [Fact]
-    public void An_overdue_delivery_waits_for_no_company() => Exploring.Run(
+    public void An_overdue_call_waits_for_no_company() => Exploring.Run(
         static run =>
         {
             var world = new PipeWorld(run, static options => options.Scheduling = EvioScheduling.ThreadPool);
@@ -372,13 +409,14 @@ public sealed class WriterTests
             {
                 var result = await Execution.Later(world.Input.ReadAsync());
                 world.Input.AdvanceTo(result.Buffer.GetPosition(1));
+                var queued = run.CountOf("queues a work item");
                 await Execution.Later(world.FlushAsync('A'));
 
                 // Otherwise he has read it himself, or the monitor was here already.
-                var isDelivered = world.Connection.Output.HasDeferred;
+                var isDelivered = world.Connection.Output.HasDeferred && run.CountOf("queues a work item") == queued;
                 Execution.WaitFor("the monitor", () => !world.Connection.Output.HasDeferred);
                 world.IsDone = true;
-                var queued = run.CountOf("queues a work item");
+                queued = run.CountOf("queues a work item");
                 foreach (var what in "BCDEF")
                 {
                     await world.FlushAsync(what);
@@ -393,7 +431,7 @@ public sealed class WriterTests
                 world.Peer.Send("ab");
                 world.Peer.Receive();
             });
-            run.Add("monitor", world.FindDeliveryOverdue);
+            run.Add("monitor", world.FindOverdue);
             run.Explore();
             Assert.Equal("ABCDEF", world.Peer.ReceivedText);
             world.End();

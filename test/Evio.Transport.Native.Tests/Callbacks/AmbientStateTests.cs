@@ -352,10 +352,6 @@ public sealed class AmbientStateTests
         }
 
         public void Execute() => Run();
-
-        public void OnOverdue()
-        {
-        }
     }
 
     /// <summary>What callbacks saw when they began. Each leaves all that it can.</summary>

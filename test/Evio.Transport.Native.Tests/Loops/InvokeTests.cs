@@ -17,15 +17,13 @@ public sealed class InvokeTests
         // It blocks until the loop is another thread's, and for so long after that that nobody takes it for an interruption.
         Assert.Equal(("Run", true), await call.MakeAsync(() =>
         {
-            Assert.True(call.Overdue.Wait(Waiting.Limit));
+            Waiting.Until(() => !loop.IsCurrent);
             Thread.Sleep(50);
         }));
         Assert.Equal(LoopCallCost.Blocking, await call.NextCostAsync());
 
-        // The loop is free before it has taken any time: nobody is told that it is overdue.
-        call.Overdue.Reset();
+        // The loop is free before it has taken any time.
         Assert.Equal(("Execute", false), await call.MakeAsync(() => group.RunAsync(static () => { }).Wait()));
-        Assert.False(call.Overdue.IsSet);
 
         await call.BecomesBriefAsync();
     }
@@ -184,8 +182,6 @@ public sealed class InvokeTests
         private TaskCompletionSource _made = new();
         private LoopCallCost _cost;
 
-        internal ManualResetEventSlim Overdue { get; } = new();
-
         LoopCallCost ILoopCall.Cost
         {
             get => _cost;
@@ -211,7 +207,7 @@ public sealed class InvokeTests
         {
             _ = await MakeAsync(() =>
             {
-                Assert.True(Overdue.Wait(Waiting.Limit));
+                Waiting.Until(() => !loop.IsCurrent);
                 Thread.Sleep(50);
             });
             Assert.Equal(LoopCallCost.Blocking, await NextCostAsync());
@@ -247,8 +243,6 @@ public sealed class InvokeTests
         void ILoopCall.Run() => Make("Run");
 
         void IThreadPoolWorkItem.Execute() => Make("Execute");
-
-        void ILoopCall.OnOverdue() => Overdue.Set();
 
         private void Make(string how)
         {

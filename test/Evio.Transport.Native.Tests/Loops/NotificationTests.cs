@@ -232,10 +232,6 @@ public sealed class NotificationTests
         public void Run() => Release.Wait(Waiting.Limit);
 
         public void Execute() => Run();
-
-        public void OnOverdue()
-        {
-        }
     }
 
     private sealed class Echo(StreamSocket socket) : IStreamHandler

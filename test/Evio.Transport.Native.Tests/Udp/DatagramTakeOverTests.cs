@@ -272,9 +272,5 @@ public sealed class DatagramTakeOverTests
         public void Run() => run();
 
         public void Execute() => run();
-
-        public void OnOverdue()
-        {
-        }
     }
 }

@@ -1,0 +1,182 @@
+using Evio.Transport.Native;
+
+namespace Evio.Transport.Pipes;
+
+/// <summary>
+/// What a connection has flushed and not sent, because more is about to come: ASP.NET Core flushes a response two times and more, headers with the first of the body, then the end. It leaves
+/// when the thread that has flushed it is through with what it is doing.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Inside of <see cref="UserCalls"/> their end is that moment. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item is put before all others of that
+/// thread, and runs next, unless an idle thread takes it earlier, which sends at once. Before that it may be the reader that is about to wait, on the same thread; or
+/// the output that comes to <see cref="Limit"/>. And if the thread is not through two looks later, since it blocks or computes, the monitor sends (<see cref="IWatched"/>), and
+/// nothing more waits until then.
+/// </para>
+/// <para>
+/// The work item is wasted where flushes never come in company: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
+/// <see cref="TolerableLonely"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
+/// </para>
+/// <para>All members but those of the interfaces are called under the connection's gate.</para>
+/// </remarks>
+internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkItem, IWatched
+{
+    /// <summary>How many bytes may wait, unless the write buffer is smaller.</summary>
+    internal const int Limit = 64 * 1024;
+
+    private const int TolerableLonely = 8;
+    private const int MaxDirect = 63;
+
+    // The thread whose end of work is waited for, and how many flushes wait for it; 0 when nothing waits.
+    private int _thread;
+    private int _flushes;
+
+    // The thread behind whose work item this is in the queue of the pool; 0 when it is not.
+    private int _queuedBy;
+
+    // What was learned about flushes behind work items.
+    private int _lonely;
+    private int _direct;
+    private int _directLeft;
+    private int _directThread;
+
+    // For the monitor: which wait it is, which one it saw at the last look, and the thread that it has found not to be through for long; 0 when there is none.
+    private long _wait;
+    private long _seen;
+    private bool _isWatched;
+    private int _overdueThread;
+
+    /// <summary>Whether something waits.</summary>
+    internal bool Waits => _thread != 0;
+
+    /// <summary>Whether something waits for a thread.</summary>
+    internal bool WaitsFor(int thread) => _thread == thread;
+
+    /// <summary>Whether a flush is to wait for the end of what its thread is doing.</summary>
+    /// <param name="thread">The thread.</param>
+    /// <param name="isInside">Whether that is inside of <see cref="UserCalls"/>, or a work item of the pool otherwise.</param>
+    /// <param name="next">What the caller has to do as soon as it has left the gate.</param>
+    internal bool TryJoin(int thread, bool isInside, out Preparation next)
+    {
+        next = Preparation.None;
+        if (_thread == thread)
+        {
+            _flushes++;
+            (_lonely, _direct) = (0, 0);
+            return true;
+        }
+
+        // Nobody waits for the end of another thread's work. And who has blocked once is not waited for again.
+        if (_thread != 0 || _overdueThread == thread)
+        {
+            return false;
+        }
+
+        if (isInside)
+        {
+            next = Preparation.List;
+        }
+        else if (_directLeft > 0)
+        {
+            _directLeft--;
+            _directThread = thread;
+            return false;
+        }
+        else if (_queuedBy == 0)
+        {
+            _queuedBy = thread;
+            next = Preparation.Queue;
+        }
+        else if (_queuedBy != thread)
+        {
+            return false;
+        }
+
+        _thread = thread;
+        _flushes = 1;
+        _wait++;
+        if (!_isWatched)
+        {
+            _isWatched = true;
+            next |= Preparation.Watch;
+        }
+
+        return true;
+    }
+
+    /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>
+    internal void End() => _thread = 0;
+
+    /// <summary>User code is about to run: whoever has blocked earlier is through, or is another one.</summary>
+    internal void NoteUserCall() => _overdueThread = 0;
+
+    /// <summary>The reader is about to wait for more input.</summary>
+    /// <param name="thread">The thread that reads.</param>
+    /// <param name="isInside">As in <see cref="TryJoin"/>.</param>
+    /// <returns>Whether something waits for that thread, and has to leave first.</returns>
+    internal bool IsAnswer(int thread, bool isInside)
+    {
+        var isAnswer = _thread == thread;
+        if (!isInside && (isAnswer || _directThread == thread))
+        {
+            // Whoever flushes and reads in turns has one of these for each answer, however often it stays alone.
+            (_lonely, _direct, _directLeft) = (0, 0, 0);
+        }
+
+        return isAnswer;
+    }
+
+    /// <summary>It has left the queue of the pool.</summary>
+    /// <returns>Whether something waits for that.</returns>
+    internal bool TryDequeue()
+    {
+        var isDue = Waits && _thread == _queuedBy;
+        if (_queuedBy == Environment.CurrentManagedThreadId)
+        {
+            _overdueThread = 0;
+        }
+
+        _queuedBy = 0;
+        if (isDue && _flushes == 1 && ++_lonely > TolerableLonely)
+        {
+            _direct = Math.Min((2 * _direct) + 1, MaxDirect);
+            _directLeft = _direct;
+        }
+
+        return isDue;
+    }
+
+    /// <summary>The monitor looks.</summary>
+    /// <param name="isOverdue">Whether it is to be sent now.</param>
+    /// <returns>Whether to look again.</returns>
+    internal bool Look(out bool isOverdue)
+    {
+        isOverdue = Waits && _seen == _wait;
+        _overdueThread = isOverdue ? _thread : _overdueThread;
+        _seen = _wait;
+        return _isWatched = Waits && !isOverdue;
+    }
+
+    void IThreadPoolWorkItem.Execute() => writer.SendQueued();
+
+    bool IWatched.Look() => writer.LookAfterDeferred();
+
+    /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
+    internal void Send() => writer.SendDeferred();
+
+    /// <summary>What has to be done for a wait that has begun.</summary>
+    [Flags]
+    internal enum Preparation : byte
+    {
+        None = 0,
+
+        /// <summary>It goes to the end of the user code.</summary>
+        List = 1,
+
+        /// <summary>It goes to the queue of the pool, before everything else of this thread's.</summary>
+        Queue = 2,
+
+        /// <summary>It goes to the monitor.</summary>
+        Watch = 4,
+    }
+}

@@ -1,0 +1,168 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Text;
+using Evio.Transport.Testing;
+
+namespace Evio.Transport.EndToEnd.Tests;
+
+/// <summary>What the kernel is asked for each answer of an ordinary application, on both transports: counted, not timed.</summary>
+public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFixture<SystemCallTests.Servers>
+{
+    private const int Rounds = 60;
+    private const int Pipelined = 16;
+    private const int Streams = 32;
+
+    // What a machine that is busy costs: a thread that is held up in the middle of an answer is found to take long, and its first part leaves alone.
+    private const double Tolerance = 1.5;
+
+    [Theory]
+    [EvioTransports("/string", "/object", "POST /object", "/gzip", "/static/file", "/file", "/yield", "/delay", "/large")]
+    public Task An_answer_is_sent_as_seldom_as_on_Sockets(TransportKind kind, string request) => CompareAsync(kind, request, server => GetAllAsync(server.Http, "http", request));
+
+    [Theory]
+    [EvioTransports("/string", "/object", "POST /object", "/file", "/yield", "/large")]
+    public Task An_answer_over_TLS_is_sent_as_seldom_as_on_Sockets(TransportKind kind, string request) => CompareAsync(kind, $"{request} over TLS", server => GetAllAsync(server.Https, "https", request));
+
+    [Theory, EvioTransports]
+    public Task Pipelined_answers_are_sent_as_seldom_as_on_Sockets(TransportKind kind) => CompareAsync(kind, "pipelined", static server => PipelineAsync(server.Http, isTls: false));
+
+    [Theory, EvioTransports]
+    public Task Pipelined_answers_over_TLS_are_sent_as_seldom_as_on_Sockets(TransportKind kind) => CompareAsync(kind, "pipelined over TLS", static server => PipelineAsync(server.Https, isTls: true));
+
+    [Theory, EvioTransports]
+    public Task Answers_over_HTTP2_are_sent_as_seldom_as_on_Sockets(TransportKind kind) => CompareAsync(kind, "HTTP/2", static server => MultiplexAsync(server.Http2, "/string"));
+
+    /// <summary>How many are ready when Kestrel's writer has its turn is a matter of time, on both transports.</summary>
+    [Theory, EvioTransports]
+    public async Task Answers_over_HTTP2_that_were_awaited_are_sent_together(TransportKind kind)
+    {
+        var answers = 0;
+        var calls = await CountAsync(kind, async server => answers = await MultiplexAsync(server.Http2, "/yield"));
+        Assert.InRange(calls.Sends, 1, answers / 4);
+    }
+
+    /// <summary>Each part of a stream leaves when its thread is through with it; the other transport's sender may come later, and take two along.</summary>
+    [Theory, EvioTransports]
+    public async Task Streamed_items_are_sent_once_for_each_wait(TransportKind kind)
+    {
+        var calls = await CountAsync(kind, static server => GetAllAsync(server.Http, "http", "/items"));
+        Assert.InRange(calls.Sends, Rounds, 4 * Tolerance * Rounds);
+    }
+
+    private async Task CompareAsync(TransportKind kind, string name, Func<OrdinaryServer, Task<int>> act)
+    {
+        var answers = 0;
+        var evio = await CountAsync(kind, Act);
+        var sockets = await servers.ReferenceAsync(name, () => CountAsync(TransportKind.Sockets, Act));
+        TestContext.Current.SendDiagnosticMessage("{0} {1}, {2} answers: {3}, Sockets {4}", kind, name, answers, evio, sockets);
+        Assert.InRange(evio.Sends, 1, sockets.Sends * Tolerance);
+        Assert.InRange(evio.Receives, 1, sockets.Receives * Tolerance);
+        Assert.InRange(evio.WakeUps, 0, answers * Tolerance);
+
+        async Task Act(OrdinaryServer server) => answers = await act(server);
+    }
+
+    private async Task<SystemCalls> CountAsync(TransportKind kind, Func<OrdinaryServer, Task> act)
+    {
+        Assert.SkipUnless(
+            (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(static path => File.Exists(Path.Combine(path, "strace"))), "There is no strace.");
+        var server = await servers.GetAsync(kind);
+
+        // Once before, so that everything has been called.
+        await act(server);
+        return await server.CountAsync(() => act(server));
+    }
+
+    private static async Task<int> GetAllAsync(int port, string scheme, string request)
+    {
+        using var client = new HttpClient(new SocketsHttpHandler
+        {
+            MaxConnectionsPerServer = 1,
+            SslOptions = { RemoteCertificateValidationCallback = delegate { return true; } },
+        });
+        client.DefaultRequestHeaders.AcceptEncoding.ParseAdd("gzip");
+        var isPost = request.StartsWith("POST ", StringComparison.Ordinal);
+        var uri = new Uri($"{scheme}://127.0.0.1:{port}{request[request.IndexOf('/', StringComparison.Ordinal)..]}");
+        for (var i = 0; i < Rounds; i++)
+        {
+            using var response = await (isPost ? client.PostAsJsonAsync(uri, new { Id = 1, Name = "one" }) : client.GetAsync(uri)).OrTimeout();
+            Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        }
+
+        return Rounds;
+    }
+
+    private static async Task<int> PipelineAsync(int port, bool isTls)
+    {
+        using var socket = await Evio.Transport.Testing.SocketExtensions.ConnectAsync(new IPEndPoint(IPAddress.Loopback, port));
+        await using var stream = isTls ? await AuthenticateAsync(socket) : new NetworkStream(socket);
+        var request = Encoding.ASCII.GetBytes("GET /string HTTP/1.1\r\nHost: a\r\n\r\n");
+        var length = await ReceiveAnswersAsync(stream, request, 1);
+        for (var i = 0; i < Rounds; i++)
+        {
+            Assert.Equal(Pipelined * length, await ReceiveAnswersAsync(stream, [.. Enumerable.Repeat(request, Pipelined).SelectMany(static bytes => bytes)], Pipelined));
+        }
+
+        return Rounds * Pipelined;
+    }
+
+    private static async Task<Stream> AuthenticateAsync(Socket socket)
+    {
+        var stream = new SslStream(new NetworkStream(socket), leaveInnerStreamOpen: false, static delegate { return true; });
+        await stream.AuthenticateAsClientAsync("localhost").OrTimeout();
+        return stream;
+    }
+
+    /// <summary>Sends requests, and receives as many answers.</summary>
+    /// <returns>Their length.</returns>
+    private static async Task<int> ReceiveAnswersAsync(Stream stream, byte[] requests, int count)
+    {
+        await stream.WriteAsync(requests).AsTask().OrTimeout();
+        var buffer = new byte[64 * 1024];
+        var length = 0;
+        while (Encoding.ASCII.GetString(buffer, 0, length).Split("HTTP/1.1 200 OK").Length <= count || !buffer.AsSpan(0, length).EndsWith("\r\n0\r\n\r\n"u8))
+        {
+            var received = await stream.ReadAsync(buffer.AsMemory(length)).AsTask().OrTimeout();
+            Assert.NotEqual(0, received);
+            length += received;
+        }
+
+        return length;
+    }
+
+    private static async Task<int> MultiplexAsync(int port, string request)
+    {
+        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        var uri = new Uri($"http://127.0.0.1:{port}{request}");
+        _ = await client.GetStringAsync(uri).OrTimeout();
+        for (var i = 0; i < Rounds / 4; i++)
+        {
+            await Task.WhenAll(Enumerable.Range(0, Streams).Select(_ => client.GetStringAsync(uri))).OrTimeout();
+        }
+
+        return Rounds / 4 * Streams;
+    }
+
+    /// <summary>A server on each transport, started when it is first needed, and what was counted on Sockets.</summary>
+    public sealed class Servers : IAsyncDisposable
+    {
+        private readonly Dictionary<TransportKind, OrdinaryServer> _servers = [];
+        private readonly Dictionary<string, SystemCalls> _references = [];
+
+        internal async Task<OrdinaryServer> GetAsync(TransportKind kind) =>
+            _servers.TryGetValue(kind, out var server) ? server : _servers[kind] = await OrdinaryServer.StartAsync(kind);
+
+        internal async Task<SystemCalls> ReferenceAsync(string name, Func<Task<SystemCalls>> count) =>
+            _references.TryGetValue(name, out var calls) ? calls : _references[name] = await count();
+
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var server in _servers.Values)
+            {
+                await server.DisposeAsync();
+            }
+        }
+    }
+}
