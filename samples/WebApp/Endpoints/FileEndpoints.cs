@@ -9,6 +9,12 @@ internal static class FileEndpoints
 
     public static void MapFiles(this WebApplication app)
     {
+        if (!Directory.Exists(Folder))
+        {
+            // The program was copied without them.
+            return;
+        }
+
         app.UseStaticFiles(new StaticFileOptions { FileProvider = new PhysicalFileProvider(Folder), RequestPath = "/static" });
 
         var file = Path.Combine(Folder, "200k.txt");
