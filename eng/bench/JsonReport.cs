@@ -18,6 +18,7 @@ internal static class JsonReport
             report.Options.Pairs,
             report.Options.Duration,
             report.Options.WarmUp,
+            ServerLogging = report.Options.Logging.ToString(),
             Scenarios = report.Scenarios.Select(static scenario => new
             {
                 scenario.Scenario.Name,

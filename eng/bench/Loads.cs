@@ -15,13 +15,23 @@ internal abstract record Load
     public abstract LoadResult Parse(string output, int seconds, string scratch);
 }
 
-/// <summary>wrk: HTTP/1.1 keep-alive, each connection with one request under way.</summary>
+/// <summary>wrk: HTTP/1.1 keep-alive, each connection with one request under way, or with those that a script makes.</summary>
 internal sealed partial record WrkLoad(int Connections, string Path, string Scheme = "http") : Load
 {
     public override Tool Tool => Tool.Wrk;
 
+    /// <summary>Header fields of each request, such as <c>Accept-Encoding: gzip</c>.</summary>
+    public IReadOnlyList<string> Headers { get; init; } = [];
+
+    public WrkScript? Script { get; init; }
+
     public override IEnumerable<string> Arguments(int port, int seconds, string scratch) =>
-        ["-t", "1", "-c", $"{Connections}", "-d", $"{seconds}s", "--latency", $"{Scheme}://127.0.0.1:{port}{Path}"];
+    [
+        "-t", "1", "-c", $"{Connections}", "-d", $"{seconds}s", "--latency",
+        .. Headers.SelectMany(static header => (string[])["-H", header]),
+        .. Script is null ? (string[])[] : ["-s", Script.Write(scratch)],
+        $"{Scheme}://127.0.0.1:{port}{Path}",
+    ];
 
     public override LoadResult Parse(string output, int seconds, string scratch) => Parse(output);
 
@@ -92,6 +102,40 @@ internal sealed partial record WrkLoad(int Connections, string Path, string Sche
 
     [GeneratedRegex(@"^([0-9.]+)(us|ms|s|m|h)$")]
     private static partial Regex Time();
+}
+
+/// <summary>What wrk sends instead of its GET, in Lua.</summary>
+internal sealed record WrkScript(string Name, string Text)
+{
+    /// <summary>A POST.</summary>
+    public static WrkScript PostJson(string json) => new(
+        "post",
+        $"""
+        wrk.method = "POST"
+        wrk.headers["Content-Type"] = "application/json"
+        wrk.body = [==[{json}]==]
+        """);
+
+    /// <summary>So many requests at once; the next ones when all are answered.</summary>
+    public static WrkScript Pipeline(int depth) => new(
+        $"pipeline-{depth}",
+        $"""
+        init = function(args)
+          batch = string.rep(wrk.format(), {depth})
+        end
+        request = function()
+          return batch
+        end
+        """);
+
+    /// <summary>Writes the file that wrk reads.</summary>
+    /// <returns>Its path.</returns>
+    public string Write(string scratch)
+    {
+        var path = Path.Combine(scratch, Name + ".lua");
+        File.WriteAllText(path, Text);
+        return path;
+    }
 }
 
 /// <summary>h2load: HTTP/2 with prior knowledge, each connection with so many streams under way.</summary>

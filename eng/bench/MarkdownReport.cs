@@ -29,12 +29,14 @@ internal static class MarkdownReport
         text.AppendLine($"`{report.Command}`").AppendLine();
         text.AppendLine($"{report.Machine.Line}.");
         text.AppendLine($"Server on processor {report.Processors.Server}, load on {report.Processors.Load}; " +
-            $"{report.Options.Pairs} pairs of {report.Options.Duration} s after {report.Options.WarmUp} s of warm-up.");
+            $"{report.Options.Pairs} pairs of {report.Options.Duration} s after {report.Options.WarmUp} s of warm-up. " +
+            (report.Options.Logging == ServerLogging.None ? "The servers log nothing of a request." : "The servers log as shipped."));
         if (report.Warning is { } warning)
         {
             text.AppendLine().AppendLine($"**{warning}**");
         }
 
+        WriteSummary(text, report);
         foreach (var scenario in report.Scenarios)
         {
             text.AppendLine().AppendLine($"### {scenario.Scenario.Name}").AppendLine().AppendLine($"{Title(scenario)}.").AppendLine();
@@ -53,6 +55,42 @@ internal static class MarkdownReport
 
     private static string Title(ScenarioResult scenario) =>
         scenario.Rate is { } rate ? $"{scenario.Scenario.Title}: {rate.ToString("N0", CultureInfo.InvariantCulture)} requests/s" : scenario.Scenario.Title;
+
+    /// <summary>What all variants have in common, of all scenarios in one table.</summary>
+    private static void WriteSummary(StringBuilder text, Report report)
+    {
+        ScenarioResult[] scenarios =
+        [
+            .. report.Scenarios.Where(static scenario => scenario.Scenario.IdleConnections is null && scenario.Find(Variant.Sockets) is { HasFigures: true }),
+        ];
+        if (scenarios.Length < 2)
+        {
+            return;
+        }
+
+        Variant[] others =
+        [
+            .. Variant.Kestrel.Where(variant => variant != Variant.Sockets && scenarios.Any(scenario => scenario.Find(variant) is not null)),
+        ];
+        List<string[]> rows = [["requests per CPU second", Variant.Sockets.Name, .. others.Select(static variant => variant.Name)]];
+        foreach (var scenario in scenarios)
+        {
+            rows.Add(
+            [
+                scenario.Scenario.Name,
+                Count(scenario.Find(Variant.Sockets)!.Median(static pair => pair.RequestsPerCpuSecond)),
+                .. others.Select(variant => scenario.Find(variant) switch
+                {
+                    null => "",
+                    { HasFigures: false } => "failed",
+                    var found => Short(found.RatioTo(scenario.Baseline, static pair => pair.RequestsPerCpuSecond)) + "×",
+                }),
+            ]);
+        }
+
+        text.AppendLine();
+        WriteRows(text, rows);
+    }
 
     private static void WriteTable(StringBuilder text, ScenarioResult scenario)
     {
@@ -91,6 +129,16 @@ internal static class MarkdownReport
                 format(variant.Median(value)) + (variant == baseline ? "" : Long(variant.RatioTo(baseline, value), withRange));
         }
 
+        WriteRows(text, rows);
+        if (rows.Any(static row => row[0].EndsWith('†')))
+        {
+            text.AppendLine().AppendLine("† The load generator was at its limit: requests per CPU second is the figure that counts.");
+        }
+    }
+
+    /// <summary>A table whose first row is its heading.</summary>
+    private static void WriteRows(StringBuilder text, List<string[]> rows)
+    {
         int[] widths = [.. rows[0].Select((_, column) => rows.Max(row => row[column].Length))];
         rows.Insert(1, [.. widths.Select(static (width, column) => column == 0 ? new string('-', width) : new string('-', Math.Max(1, width - 1)) + ":")]);
         foreach (var row in rows)
@@ -102,11 +150,6 @@ internal static class MarkdownReport
             }
 
             text.AppendLine();
-        }
-
-        if (rows.Any(static row => row[0].EndsWith('†')))
-        {
-            text.AppendLine().AppendLine("† The load generator was at its limit: requests per CPU second is the figure that counts.");
         }
     }
 

@@ -15,6 +15,11 @@ var full = new Option<bool>("--full") { Description = "All scenarios, and longer
 var pairs = new Option<int>("--pairs") { Description = "How often each variant is measured.", DefaultValueFactory = static _ => 5 };
 var duration = new Option<int?>("--duration") { Description = "Seconds of each measurement. Default: 2, and 3 with --full." };
 var warmUp = new Option<int>("--warmup") { Description = "Seconds of load before the first measurement of each server.", DefaultValueFactory = static _ => 10 };
+var logging = new Option<ServerLogging>("--server-logging")
+{
+    Description = "The log of the sample: as its appsettings.json has it, or none of any request.",
+    DefaultValueFactory = static _ => ServerLogging.Shipped,
+};
 var docs = new Option<FileInfo>("--docs")
 {
     Description = "A Markdown file that gets the results between its markers, and the chart beside it.",
@@ -34,7 +39,7 @@ foreach (var (option, min) in (ReadOnlySpan<(Option, int)>)[(pairs, 1), (duratio
 
 var root = new RootCommand("Measures Kestrel on evio and on its own transport side by side. docs/benchmarks.md explains the figures.")
 {
-    scenarios, transports, full, pairs, duration, warmUp, docs, list,
+    scenarios, transports, full, pairs, duration, warmUp, logging, docs, list,
 };
 root.SetAction(async (arguments, cancellation) =>
 {
@@ -53,7 +58,8 @@ root.SetAction(async (arguments, cancellation) =>
                 arguments.GetValue(pairs),
                 arguments.GetValue(duration) ?? (isFull ? 3 : 2),
                 arguments.GetValue(warmUp),
-                Bench.CheckVariants(arguments.GetValue(transports) ?? [])),
+                Bench.CheckVariants(arguments.GetValue(transports) ?? []),
+                arguments.GetValue(logging)),
             arguments.GetValue(docs),
             string.Join(' ', ["eng/bench.sh", .. args]),
             cancellation);

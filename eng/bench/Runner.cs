@@ -6,7 +6,9 @@ namespace Evio.Bench;
 /// <param name="Pairs">How often each variant is measured.</param>
 /// <param name="Duration">Seconds of each measurement.</param>
 /// <param name="WarmUp">Seconds of load that each server gets before the first.</param>
-internal sealed record RunOptions(int Pairs, int Duration, int WarmUp, IReadOnlyCollection<string> Transports)
+/// <param name="Logging">What the sample logs.</param>
+internal sealed record RunOptions(
+    int Pairs, int Duration, int WarmUp, IReadOnlyCollection<string> Transports, ServerLogging Logging = ServerLogging.Shipped)
 {
     private const int StartSeconds = 1;
     private const double SecondsBetweenRuns = 0.3;
@@ -26,9 +28,21 @@ internal sealed record RunOptions(int Pairs, int Duration, int WarmUp, IReadOnly
             : Pairs * (StartSeconds + WarmUpOfIdle + IdleSeconds));
 }
 
+/// <summary>What the sample logs while it is measured.</summary>
+internal enum ServerLogging
+{
+    /// <summary>What its appsettings.json says.</summary>
+    Shipped,
+
+    /// <summary>Nothing of a request.</summary>
+    None,
+}
+
 /// <summary>Runs scenarios: one process per variant, and then each variant in turn, as often as there are pairs.</summary>
 internal sealed class Runner(Workshop workshop, RunOptions options, (int Server, int Load) processors, Progress progress)
 {
+    private const int MaxShownAnswer = 2000;
+
     public async Task<ScenarioResult> RunAsync(Scenario scenario, CancellationToken cancellation)
     {
         Contender[] contenders =
@@ -38,15 +52,25 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
                 .Select(static variant => new Contender(variant)),
         ];
         double? rate = null;
+        // What the handlers call, for all variants the same, and on the load's processor: it is no part of what is measured.
+        await using var backend = scenario.CallsOut
+            ? await Server.StartAsync(Variant.CEpoll, ServerPort.Http, [], workshop, processors.Load, cancellation)
+            : null;
+        IReadOnlyList<string> switches =
+        [
+            .. scenario.Switches,
+            .. backend is null ? (string[])[] : ["--call-out", $"http://127.0.0.1:{backend.Port}/string"],
+            .. options.Logging == ServerLogging.None ? Server.WithoutLog : [],
+        ];
         try
         {
             if (scenario.IdleConnections is { } connections)
             {
-                await InTurnAsync(scenario, contenders, (contender, _) => MeasureIdleAsync(scenario, connections, contender, cancellation));
+                await InTurnAsync(scenario, contenders, (contender, _) => MeasureIdleAsync(scenario, connections, contender, switches, cancellation));
             }
             else
             {
-                await PrepareAsync(scenario, contenders, cancellation);
+                await PrepareAsync(scenario, contenders, switches, cancellation);
                 var load = scenario.Load;
                 if (scenario.RateOfBaseline is { } fraction)
                 {
@@ -87,7 +111,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         }
     }
 
-    private async Task PrepareAsync(Scenario scenario, Contender[] contenders, CancellationToken cancellation)
+    private async Task PrepareAsync(Scenario scenario, Contender[] contenders, IReadOnlyList<string> switches, CancellationToken cancellation)
     {
         string? answer = null;
         foreach (var contender in contenders)
@@ -95,14 +119,14 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
             progress.Report($"{scenario.Name}, warming up {contender.Variant.Name}");
             await contender.TryAsync(async _ =>
             {
-                var server = contender.Server = await StartAsync(contender.Variant, scenario, cancellation);
-                if (scenario.Probe is { } path)
+                var server = contender.Server = await StartAsync(contender.Variant, scenario, switches, cancellation);
+                if (scenario.Probe is { } probe)
                 {
-                    var other = await server.ProbeAsync(path, cancellation);
+                    var other = await server.ProbeAsync(probe, cancellation);
                     answer ??= other;
                     if (other != answer)
                     {
-                        throw new BenchException($"answers {path} with other bytes than {contenders[0].Variant.Name}:\n{other}\ninstead of\n{answer}");
+                        throw new BenchException($"answers {probe.Path} otherwise than {contenders[0].Variant.Name}:\n{Shorten(other)}\ninstead of\n{Shorten(answer)}");
                     }
                 }
 
@@ -114,8 +138,10 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         }
     }
 
-    private Task<Server> StartAsync(Variant variant, Scenario scenario, CancellationToken cancellation) =>
-        Server.StartAsync(variant, scenario.Port, workshop, processors.Server, cancellation);
+    private Task<Server> StartAsync(Variant variant, Scenario scenario, IReadOnlyList<string> switches, CancellationToken cancellation) =>
+        Server.StartAsync(variant, scenario.Port, switches, workshop, processors.Server, cancellation);
+
+    private static string Shorten(string answer) => answer.Length <= MaxShownAnswer ? answer : answer[..MaxShownAnswer] + "...";
 
     /// <summary>The fraction of what the baseline, or else the first variant, manages when nothing holds the load back.</summary>
     private async Task<double?> FindRateAsync(Scenario scenario, Contender[] contenders, double fraction, CancellationToken cancellation)
@@ -129,9 +155,10 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
     }
 
     /// <summary>A process for each measurement: memory that was taken once is not always given back.</summary>
-    private async Task<Measurement> MeasureIdleAsync(Scenario scenario, int connections, Contender contender, CancellationToken cancellation)
+    private async Task<Measurement> MeasureIdleAsync(
+        Scenario scenario, int connections, Contender contender, IReadOnlyList<string> switches, CancellationToken cancellation)
     {
-        await using var server = await StartAsync(contender.Variant, scenario, cancellation);
+        await using var server = await StartAsync(contender.Variant, scenario, switches, cancellation);
         if (options.WarmUpOfIdle > 0)
         {
             await MeasureAsync(scenario.Load, server, options.WarmUpOfIdle, cancellation);

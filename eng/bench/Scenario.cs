@@ -12,16 +12,32 @@ internal enum ServerPort
     UdpEcho,
 }
 
+/// <summary>An HTTP request that all variants of a scenario must answer alike.</summary>
+/// <param name="Json">With it, the request is a POST.</param>
+internal sealed record Probe(string Path, string? Json = null, string? AcceptEncoding = null);
+
 internal sealed record Scenario(string Name, string Title, ServerPort Port, IReadOnlyList<Variant> Variants, Load Load)
 {
     /// <summary>What a server has open apart from its connections: libraries, loops, listeners.</summary>
     private const int FilesBesideConnections = 500;
 
+    /// <summary>What the sample's /object answers, and takes.</summary>
+    private const string OrderJson =
+        """
+        {"id":1,"customer":"Ada","products":[{"id":1,"name":"Product number 1","price":1.99},{"id":2,"name":"Product number 2","price":2.99}]}
+        """;
+
     /// <summary>Part of a run without options.</summary>
     public bool IsQuick { get; init; }
 
-    /// <summary>An HTTP request that all variants must answer with the same bytes, except for the date.</summary>
-    public string? Probe { get; init; }
+    /// <summary>What all variants must answer alike, except for the date.</summary>
+    public Probe? Probe { get; init; }
+
+    /// <summary>What the sample has to be started with.</summary>
+    public IReadOnlyList<string> Switches { get; init; } = [];
+
+    /// <summary>Whether handlers call another server, for which the server in C is started.</summary>
+    public bool CallsOut { get; init; }
 
     /// <summary>With this, the load is no closed loop: requests come at this fraction of the rate that the baseline manages.</summary>
     public double? RateOfBaseline { get; init; }
@@ -32,21 +48,60 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
     /// <summary>With this, so many connections are opened, asked once and left alone.</summary>
     public int? IdleConnections { get; init; }
 
+    /// <summary>Of handlers that return a value and leave the rest to the framework, as those of most applications.</summary>
+    private static IReadOnlyList<Scenario> Ordinary { get; } =
+    [
+        Wrk("string-64", "GET of a string that the handler returns", "/string") with { IsQuick = true },
+        Wrk("object-64", "GET of an object that the handler returns, as JSON", "/object") with { IsQuick = true },
+        Wrk("post-object-64", "POST of an object as JSON, which the handler returns", "/object", json: OrderJson),
+        Wrk("objects-streamed-64", "GET of 20 objects, some of which the handler awaits", "/stream-objects"),
+        Wrk("file-200k-32", "GET of a file of 200 KiB that the handler names", "/file", connections: 32),
+        Wrk("static-8k-64", "GET of a static file of 8 KiB", "/static/8k.txt"),
+        Wrk("static-200k-32", "GET of a static file of 200 KiB", "/static/200k.txt", connections: 32),
+        Wrk("compressed-64", "GET of 100 objects, compressed with gzip", "/compressed", acceptEncoding: "gzip"),
+        Wrk("mvc-64", "GET of an object from an action of MVC", "/mvc") with { Switches = ["--mvc", "true"] },
+        Wrk("yield-64", "GET of a string, after Task.Yield", "/yield"),
+        Wrk("delay-64", "GET of a string, after Task.Delay of 1 ms", "/delay?ms=1"),
+        Wrk("call-out-64", "GET that asks another server over HttpClient's own sockets", "/call-out") with { CallsOut = true },
+        Wrk("call-out-evio-64", "GET that asks another server over the transport's connections", "/call-out-evio") with { CallsOut = true },
+        new("string-ten-per-connection", "GET of a string, the tenth request with Connection: close, 64 at a time", ServerPort.Http, Variant.Kestrel,
+            new OwnLoad("http", "--path", "/string", "--requests", "10"))
+        {
+            Probe = new("/string"),
+        },
+        new("string-pipelined", "GET of a string, 16 requests in each packet, 64 connections", ServerPort.Http, Variant.Kestrel,
+            new OwnLoad("http", "--path", "/string", "--pipeline", "16"))
+        {
+            Probe = new("/string"),
+        },
+        Wrk("string-https", "GET of a string over TLS", "/string", port: ServerPort.Https),
+        Wrk("object-https", "GET of an object over TLS", "/object", port: ServerPort.Https),
+        Wrk("file-200k-https", "GET of a file of 200 KiB over TLS", "/file", connections: 32, port: ServerPort.Https),
+        Wrk("string-https-pipelined", "GET of a string over TLS, 16 requests at once", "/string", port: ServerPort.Https, pipeline: 16),
+        new("object-rate", "GET of an object, 64 connections, at half the rate that sockets manages", ServerPort.Http, Variant.Kestrel,
+            new OwnLoad("http", "--path", "/object"))
+        {
+            Probe = new("/object"),
+            RateOfBaseline = 0.5,
+        },
+    ];
+
+    /// <summary>In the order of the report.</summary>
     public static IReadOnlyList<Scenario> All { get; } =
     [
+        .. Ordinary,
         .. from path in (string[])["plaintext", "json"]
            from connections in (int[])[1, 64, 512]
            select KeepAlive(path, connections),
         new("plaintext-pipelined", "GET /plaintext, 16 requests in each packet, 64 connections", ServerPort.Http, Variant.KestrelAndC,
             new OwnLoad("http", "--path", "/plaintext", "--pipeline", "16"))
         {
-            IsQuick = true,
-            Probe = "/plaintext",
+            Probe = new("/plaintext"),
         },
         new("plaintext-rate", "GET /plaintext, 64 connections, at half the rate that sockets manages", ServerPort.Http, Variant.Kestrel,
             new OwnLoad("http", "--path", "/plaintext"))
         {
-            Probe = "/plaintext",
+            Probe = new("/plaintext"),
             RateOfBaseline = 0.5,
         },
         new("connection-close", "GET /plaintext with Connection: close, 64 at a time", ServerPort.Http, Variant.KestrelAndC,
@@ -76,7 +131,7 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         new("native-http-pipelined", "HTTP on the callback API, 16 requests in each packet, 64 connections", ServerPort.NativeHttp, Variant.NativeAndC,
             new OwnLoad("http", "--path", "/plaintext", "--pipeline", "16"))
         {
-            Probe = "/plaintext",
+            Probe = new("/plaintext"),
         },
         new("udp-echo", "datagrams of 64 bytes through the callback API, 64 peers", ServerPort.UdpEcho, Variant.NativeAndC, new OwnLoad("udp")),
     ];
@@ -91,11 +146,30 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
                 return $"{Load.Tool.Command} is not installed (package {Load.Tool.Package})";
             }
 
+            if (CallsOut && !Tool.Compiler.IsInstalled)
+            {
+                return $"{Tool.Compiler.Command} is not installed (package {Tool.Compiler.Package}), which makes the other server";
+            }
+
             return IdleConnections is { } count && Machine.MaxOpenFiles() < count + FilesBesideConnections
                 ? $"{count} connections need a hard limit of open files (ulimit -Hn) of {count + FilesBesideConnections}"
                 : null;
         }
     }
+
+    private static Scenario Wrk(
+        string name, string title, string path, int connections = 64, ServerPort port = ServerPort.Http, string? json = null,
+        string? acceptEncoding = null, int? pipeline = null) =>
+        new(
+            name, $"{title}, keep-alive, {connections} connections", port, Variant.Kestrel,
+            new WrkLoad(connections, path, port == ServerPort.Https ? "https" : "http")
+            {
+                Headers = acceptEncoding is null ? [] : [$"Accept-Encoding: {acceptEncoding}"],
+                Script = json is not null ? WrkScript.PostJson(json) : pipeline is { } depth ? WrkScript.Pipeline(depth) : null,
+            })
+        {
+            Probe = new(path, json, acceptEncoding),
+        };
 
     private static Scenario KeepAlive(string path, int connections) =>
         new(
@@ -106,6 +180,6 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
             new WrkLoad(connections, $"/{path}"))
         {
             IsQuick = path == "plaintext" && connections == 64,
-            Probe = $"/{path}",
+            Probe = new($"/{path}"),
         };
 }

@@ -1,23 +1,33 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using System.Text.RegularExpressions;
 
 namespace Evio.Bench;
 
 /// <summary>A variant as a running process on the server's processor.</summary>
-internal sealed partial class Server : IAsyncDisposable
+internal sealed class Server : IAsyncDisposable
 {
     private static readonly TimeSpan StartTimeout = TimeSpan.FromSeconds(60);
 
     private readonly Child _process;
+    private readonly string _scheme;
 
-    private Server(Variant variant, int port, Child process)
+    private Server(Variant variant, string scheme, int port, Child process)
     {
         Variant = variant;
         Port = port;
+        _scheme = scheme;
         _process = process;
     }
+
+    /// <summary>Switches of the sample with which it logs nothing of a request.</summary>
+    public static IReadOnlyList<string> WithoutLog { get; } =
+    [
+        "--Logging:LogLevel:Default", "None",
+        "--Logging:LogLevel:Microsoft.AspNetCore", "None",
+        // The harness waits for its line at the start. It logs nothing while requests are answered.
+        "--Logging:LogLevel:Microsoft.Hosting.Lifetime", "Information",
+    ];
 
     public Variant Variant { get; }
 
@@ -25,16 +35,15 @@ internal sealed partial class Server : IAsyncDisposable
 
     public Child Process => _process;
 
-    public static async Task<Server> StartAsync(Variant variant, ServerPort port, Workshop workshop, int processor, CancellationToken cancellation)
+    /// <param name="switches">What the sample gets besides its transport and its port.</param>
+    public static async Task<Server> StartAsync(
+        Variant variant, ServerPort port, IReadOnlyList<string> switches, Workshop workshop, int processor, CancellationToken cancellation)
     {
         var number = FreePort();
         string[] arguments = variant.IsSample
-            ? ["--transport", variant.Transport!, "--scheduling", variant.Scheduling, "--loops", "1", .. SampleAddress(port, number)]
+            ? ["--transport", variant.Transport!, "--scheduling", variant.Scheduling, "--loops", "1", .. SampleAddress(port, number), .. switches]
             : [EpollServerSwitch(port), $"{number}"];
         var start = Child.Pinned(processor, variant.IsSample ? workshop.Sample : workshop.EpollServer, arguments);
-
-        // As in any benchmark of a server: otherwise the host makes an activity and a log scope of each request, on whatever transport.
-        start.Environment["Logging__LogLevel__Microsoft.AspNetCore.Hosting.Diagnostics"] = "None";
 
         const string inlineCompletions = "DOTNET_SYSTEM_NET_SOCKETS_INLINE_COMPLETIONS";
         start.Environment.Remove(inlineCompletions);
@@ -43,7 +52,7 @@ internal sealed partial class Server : IAsyncDisposable
             start.Environment[inlineCompletions] = "1";
         }
 
-        var server = new Server(variant, number, Child.Start(start));
+        var server = new Server(variant, port == ServerPort.Https ? "https" : "http", number, Child.Start(start));
         try
         {
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -63,18 +72,42 @@ internal sealed partial class Server : IAsyncDisposable
         }
     }
 
-    /// <summary>The bytes that a GET is answered with, its date left out.</summary>
-    public async Task<string> ProbeAsync(string path, CancellationToken cancellation)
+    /// <summary>Status, header fields and body of the answer, its date left out. How a body is divided into chunks is the server's affair.</summary>
+    public async Task<string> ProbeAsync(Probe probe, CancellationToken cancellation)
     {
-        using var client = new TcpClient();
-        await client.ConnectAsync(IPAddress.Loopback, Port, cancellation);
-        var stream = client.GetStream();
-        await stream.WriteAsync(Encoding.ASCII.GetBytes($"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"), cancellation);
+        using var client = new HttpClient(new SocketsHttpHandler
+        {
+            UseProxy = false,
+            // The sample has made its certificate by itself.
+            SslOptions = { RemoteCertificateValidationCallback = static (_, certificate, _, _) => certificate?.Subject == "CN=localhost" },
+        });
+        using var request = new HttpRequestMessage(probe.Json is null ? HttpMethod.Get : HttpMethod.Post, $"{_scheme}://127.0.0.1:{Port}{probe.Path}");
+        if (probe.Json is not null)
+        {
+            request.Content = new StringContent(probe.Json, Encoding.UTF8, "application/json");
+        }
 
-        // All probed answers are small and come in one piece; one that does not is seen as different.
-        var buffer = new byte[64 * 1024];
-        var received = await stream.ReadAsync(buffer, cancellation);
-        return Date().Replace(Encoding.Latin1.GetString(buffer, 0, received), "Date: *");
+        if (probe.AcceptEncoding is not null)
+        {
+            request.Headers.Add("Accept-Encoding", probe.AcceptEncoding);
+        }
+
+        try
+        {
+            using var response = await client.SendAsync(request, cancellation);
+            var answer = new StringBuilder();
+            answer.AppendLine(Invariant($"HTTP/{response.Version} {(int)response.StatusCode} {response.ReasonPhrase}"));
+            foreach (var (name, values) in response.Headers.NonValidated.Concat(response.Content.Headers.NonValidated).Where(static field => field.Key != "Date"))
+            {
+                answer.AppendLine(Invariant($"{name}: {values}"));
+            }
+
+            return answer.AppendLine().Append(Encoding.Latin1.GetString(await response.Content.ReadAsByteArrayAsync(cancellation))).ToString();
+        }
+        catch (HttpRequestException failure)
+        {
+            throw new BenchException($"does not answer {probe.Path}: {failure.Message}");
+        }
     }
 
     public ValueTask DisposeAsync() => _process.DisposeAsync();
@@ -112,6 +145,5 @@ internal sealed partial class Server : IAsyncDisposable
         return ((IPEndPoint)socket.LocalEndPoint!).Port;
     }
 
-    [GeneratedRegex("Date: [^\r]*")]
-    private static partial Regex Date();
+    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
 }

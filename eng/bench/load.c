@@ -1,6 +1,7 @@
 // The load that wrk and h2load cannot make, on one thread: closed loops over TCP and UDP, HTTP with a fixed number of requests per
-// connection or at a fixed rate, uploads, WebSocket, and connections that do nothing. Every answer is checked; whatever is not the
-// answer that it had to be is counted as failed. The last line of the output is the result as JSON.
+// connection or at a fixed rate, uploads, WebSocket, and connections that do nothing. HTTP bodies have a length or come in chunks.
+// Every answer is checked; whatever is not the answer that it had to be is counted as failed. The last line of the output is the result
+// as JSON.
 //
 //   load http --port P --seconds S --path /x [--connections N] [--pipeline N] [--requests N (per connection)] [--rate N] [--upload BYTES]
 //   load echo|udp|ws --port P --seconds S [--connections N] [--size BYTES]
@@ -34,6 +35,9 @@ enum {
 
 typedef enum { MODE_HTTP, MODE_ECHO, MODE_UDP, MODE_WS, MODE_IDLE } load_mode;
 
+// What comes next of a body in chunks; a body with a length has none of it.
+typedef enum { CHUNK_NONE, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, CHUNK_LAST_END } chunk_part;
+
 static load_mode mode;
 static int port, connection_count = 64, pipeline = 1, requests_per_connection, seconds = 1;
 static size_t size = 64, upload;
@@ -50,7 +54,9 @@ typedef struct {
     size_t out_left;
     size_t upload_left;   // ... and the body after it
     size_t got;           // fixed answers: bytes of the answer so far
-    size_t body_left;     // HTTP: bytes of the body still to come
+    size_t body_left;     // HTTP: bytes of the body, or of its chunk, still to come
+    chunk_part chunk;
+    int chunk_digits;     // of its size, so far
     size_t head_length;   // HTTP: the part of a head that has arrived
     char head[HEAD_SIZE];
     char *message, *answer; // fixed exchanges: what is sent, and what has to come back
@@ -169,6 +175,7 @@ static bool open_connection(connection *c) {
     c->is_open = true;
     c->wants_write = c->waits_for_end = false;
     c->outstanding = c->requests = 0;
+    c->chunk = CHUNK_NONE;
     c->out_left = c->upload_left = c->got = c->body_left = c->head_length = 0;
     if (mode != MODE_IDLE) {
         interest(c, EPOLL_CTL_ADD);
@@ -265,16 +272,55 @@ static void on_answer(connection *c) {
     }
 }
 
-// Takes the head of an answer; what follows it is a body of the length that it tells.
+static void expect_chunk(connection *c) {
+    c->chunk = CHUNK_SIZE;
+    c->chunk_digits = 0;
+    c->body_left = 0;
+}
+
+// Takes what stands between the data of chunks: a size in hexadecimal, and the ends of lines. There are no extensions and no trailers.
+static bool take_chunk_byte(connection *c, char byte) {
+    static const char digits[] = "0123456789abcdef";
+    const char *digit = byte == 0 ? NULL : strchr(digits, byte);
+    if (c->chunk == CHUNK_SIZE && digit != NULL && c->chunk_digits < 8) {
+        c->chunk_digits++;
+        c->body_left = c->body_left * 16 + (size_t)(digit - digits);
+        return true;
+    }
+    if (byte == '\r' && (c->chunk != CHUNK_SIZE || c->chunk_digits > 0)) {
+        return true;
+    }
+    if (byte != '\n' || (c->chunk == CHUNK_SIZE && c->chunk_digits == 0)) {
+        break_connection(c, "what had to be a chunk is none");
+        return false;
+    }
+    if (c->chunk == CHUNK_SIZE) {
+        c->chunk = c->body_left > 0 ? CHUNK_DATA : CHUNK_LAST_END;
+    } else if (c->chunk == CHUNK_END) {
+        expect_chunk(c);
+    } else {
+        c->chunk = CHUNK_NONE;
+        on_answer(c);
+    }
+    return true;
+}
+
+// Takes the head of an answer; what follows it is a body of the length that it tells, or in chunks.
 static bool take_head(connection *c, const char *head, size_t length) {
     const char *expected = c->in_handshake ? "HTTP/1.1 101 " : "HTTP/1.1 200 ";
     static const char field[] = "\r\nContent-Length: ";
+    static const char chunked[] = "\r\nTransfer-Encoding: chunked\r\n";
     const char *value = memmem(head, length, field, sizeof field - 1);
-    if (memcmp(head, expected, strlen(expected)) != 0 || (value == NULL && !c->in_handshake)) {
+    bool has_chunks = value == NULL && memmem(head, length, chunked, sizeof chunked - 1) != NULL;
+    if (memcmp(head, expected, strlen(expected)) != 0 || (value == NULL && !has_chunks && !c->in_handshake)) {
         char text[200];
         snprintf(text, sizeof text, "unexpected answer: %.*s", (int)strcspn(head, "\r"), head);
         break_connection(c, text);
         return false;
+    }
+    if (has_chunks) {
+        expect_chunk(c);
+        return true;
     }
     c->body_left = value == NULL ? 0 : strtoul(value + sizeof field - 1, NULL, 10);
     if (c->body_left == 0) {
@@ -289,12 +335,21 @@ static void on_http(connection *c, char *data, size_t length) {
             break_connection(c, "more bytes than the answer has");
             return;
         }
+        if (c->chunk != CHUNK_NONE && c->chunk != CHUNK_DATA) {
+            length--;
+            if (!take_chunk_byte(c, *data++)) {
+                return;
+            }
+            continue;
+        }
         if (c->body_left > 0) {
             size_t part = length < c->body_left ? length : c->body_left;
             data += part;
             length -= part;
             c->body_left -= part;
-            if (c->body_left == 0) {
+            if (c->body_left == 0 && c->chunk == CHUNK_DATA) {
+                c->chunk = CHUNK_END;
+            } else if (c->body_left == 0) {
                 on_answer(c);
             }
             continue;

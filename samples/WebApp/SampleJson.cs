@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using Evio.Samples.WebApp.Endpoints;
 using Evio.Samples.WebApp.Live;
 
 namespace Evio.Samples.WebApp;
@@ -16,6 +17,9 @@ internal sealed record DrainReceipt(long Length);
 [JsonSerializable(typeof(Greeting))]
 [JsonSerializable(typeof(UploadReceipt))]
 [JsonSerializable(typeof(DrainReceipt))]
+[JsonSerializable(typeof(Order))]
+[JsonSerializable(typeof(Product[]))]
+[JsonSerializable(typeof(IAsyncEnumerable<Product>))]
 [JsonSerializable(typeof(ServerInfo))]
 [JsonSerializable(typeof(LoopSample[]))]
 [JsonSerializable(typeof(ClientBatch))]

@@ -31,6 +31,8 @@ public sealed record Settings
         ["--udp-echo-port"] = "WebApp:UdpEchoPort",
         ["--native-http-port"] = "WebApp:NativeHttpPort",
         ["--redis-port"] = "WebApp:RedisPort",
+        ["--call-out"] = "WebApp:CallOut",
+        ["--mvc"] = "WebApp:Mvc",
         ["--metrics"] = "WebApp:Metrics",
     };
 
@@ -68,6 +70,12 @@ public sealed record Settings
     /// <summary>The loopback port of the little Redis on the callback API.</summary>
     public int? RedisPort { get; init; }
 
+    /// <summary>What <c>/call-out</c> asks. Null: this server's <c>/string</c>.</summary>
+    public Uri? CallOut { get; init; }
+
+    /// <summary>Whether there is an action of MVC at <c>/mvc</c>.</summary>
+    public bool Mvc { get; init; }
+
     /// <summary>Whether the meters of the transport and of Kestrel are kept for Prometheus at <c>/metrics</c>.</summary>
     public bool Metrics { get; init; }
 
@@ -95,6 +103,8 @@ public sealed record Settings
             UdpEchoPort = Port(configuration, "--udp-echo-port"),
             NativeHttpPort = Port(configuration, "--native-http-port"),
             RedisPort = Port(configuration, "--redis-port"),
+            CallOut = Url(configuration, "--call-out"),
+            Mvc = ReadMvc(configuration),
             Metrics = Flag(configuration, "--metrics"),
             Urls = ReadUrls(configuration),
         };
@@ -122,6 +132,31 @@ public sealed record Settings
         }
 
         throw Refuse(option, text, $"one of {string.Join(", ", Enum.GetValues<T>().Select(Spell))}");
+    }
+
+    private static bool ReadMvc(ConfigurationManager configuration)
+    {
+        const string option = "--mvc";
+        var isWanted = Flag(configuration, option);
+#if !MVC
+        if (isWanted)
+        {
+            throw new SettingsException($"{option} ({KeysBySwitch[option]}) is 'true'; a program that is compiled ahead of time has no MVC.");
+        }
+#endif
+        return isWanted;
+    }
+
+    private static Uri? Url(ConfigurationManager configuration, string option)
+    {
+        if (configuration[KeysBySwitch[option]] is not { } text)
+        {
+            return null;
+        }
+
+        return Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme is "http" or "https"
+            ? url
+            : throw Refuse(option, text, "an http or https address such as http://127.0.0.1:5001/string");
     }
 
     private static bool Flag(ConfigurationManager configuration, string option) =>

@@ -34,6 +34,45 @@ public class ReportTests
     }
 
     [Fact]
+    public void SeveralScenariosHaveOneTableInFront()
+    {
+        var one = Create(
+            new VariantResult(Variant.EvioAdaptive, [Pair(requests: 3000)], null),
+            new VariantResult(Variant.EvioPool, [], "a failure"),
+            new VariantResult(Variant.Sockets, [Pair(requests: 2000)], null));
+        var other = new ScenarioResult(
+            Scenario.All.Single(static scenario => scenario.Name == "json-1"),
+            [new VariantResult(Variant.EvioAdaptive, [Pair(requests: 1000)], null), new VariantResult(Variant.Sockets, [Pair(requests: 2000)], null)]);
+
+        var markdown = MarkdownReport.Write(one with { Scenarios = [.. one.Scenarios, other] });
+
+        Assert.Contains(
+            """
+            | requests per CPU second | sockets | evio-adaptive | evio-pool |
+            | ----------------------- | ------: | ------------: | --------: |
+            | plaintext-64            |   2,000 |         1.50× |    failed |
+            | json-1                  |   2,000 |         0.50× |           |
+
+            ### plaintext-64
+            """,
+            markdown,
+            StringComparison.Ordinal);
+        Assert.DoesNotContain("| requests per CPU second | sockets |", MarkdownReport.Write(one), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheReportSaysWhatTheServersLog()
+    {
+        var report = Create();
+
+        Assert.Contains("The servers log as shipped.", MarkdownReport.Write(report), StringComparison.Ordinal);
+        Assert.Contains(
+            "The servers log nothing of a request.",
+            MarkdownReport.Write(report with { Options = report.Options with { Logging = ServerLogging.None } }),
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void AScenarioThatWasSkippedSaysWhy()
     {
         var report = Create() with { Scenarios = [new ScenarioResult(Plaintext, [], "wrk is not installed (package wrk)")] };

@@ -12,7 +12,8 @@ internal static class SampleHost
     public const int Loops = 4;
 
     public static Task<TransportHost> StartAsync(
-        Evio.Transport.Testing.TransportKind kind, LoadBalance balance = LoadBalance.RoundRobin, bool metrics = false)
+        Evio.Transport.Testing.TransportKind kind, LoadBalance balance = LoadBalance.RoundRobin, bool metrics = false,
+        bool mvc = false, Uri? callOut = null)
     {
         var settings = new Settings
         {
@@ -21,6 +22,8 @@ internal static class SampleHost
             Balance = balance,
             Loops = Loops,
             Metrics = metrics,
+            Mvc = mvc,
+            CallOut = callOut,
         };
         return TransportHost.StartAsync(
             kind,

@@ -9,6 +9,18 @@ public static class SampleEndpoints
         GET  /                                   this list, or in a browser a live view of the loops
         GET  /plaintext                          Hello, World!
         GET  /json                               {"message":"Hello, World!"}
+        GET  /string                             the string that the handler returns
+        GET  /object                             the object that the handler returns, as JSON
+        POST /object                             the same object back
+        GET  /stream-objects                     20 objects, some of which the handler awaits
+        GET  /compressed                         100 objects, compressed for clients that accept it
+        GET  /file                               200 KiB from a file
+        GET  /static/8k.txt                      8 KiB from a file, by the middleware for static files; and 200k.txt
+        GET  /yield                              gives its thread back and goes on at once
+        GET  /delay?ms=N                         awaits N ms, in the fewest lines
+        GET  /call-out                           asks --call-out URL, or else this server's /string
+        GET  /call-out-evio                      the same over the transport's connections
+        GET  /mvc                                an action of MVC, with --mvc true
         POST /echo                               the body, streamed back
         POST /upload                             length and SHA-256 of the body
         POST /drain                              length of the body, which costs next to nothing to find out
@@ -28,20 +40,31 @@ public static class SampleEndpoints
     public static IServiceCollection AddSampleEndpoints(this IServiceCollection services, Settings settings)
     {
         services.AddSingleton(settings).AddSingleton<ServerState>().AddSingleton<LiveClients>();
+        services.AddOrdinary();
+        services.AddCallOut();
+#if MVC
+        services.AddMvcActions(settings);
+#endif
         services.AddOperations(settings);
         return services;
     }
 
-    public static void MapSampleEndpoints(this IEndpointRouteBuilder endpoints)
+    public static void MapSampleEndpoints(this WebApplication app)
     {
-        endpoints.MapLive(Index);
-        endpoints.MapHello();
-        endpoints.MapBodies();
-        endpoints.MapStreams();
-        endpoints.MapDelays();
-        endpoints.MapWebSocketEcho();
-        endpoints.MapInfo();
-        endpoints.MapOperations();
+        app.MapLive(Index);
+        app.MapHello();
+        app.MapOrdinary();
+        app.MapFiles();
+        app.MapCallOut();
+#if MVC
+        app.MapMvcActions();
+#endif
+        app.MapBodies();
+        app.MapStreams();
+        app.MapDelays();
+        app.MapWebSocketEcho();
+        app.MapInfo();
+        app.MapOperations();
     }
 
     private static void MapInfo(this IEndpointRouteBuilder endpoints)
