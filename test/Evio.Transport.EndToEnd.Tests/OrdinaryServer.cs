@@ -8,6 +8,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.FileProviders;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport.EndToEnd.Tests;
@@ -16,7 +17,7 @@ namespace Evio.Transport.EndToEnd.Tests;
 internal sealed class OrdinaryServer : IAsyncDisposable
 {
     private const string Argument = "--ordinary-server";
-    private const int FileLength = 200 * 1024;
+    internal const int FileLength = 200 * 1024;
     private const int LargeLength = 1024 * 1024;
 
     private readonly Process _process;
@@ -35,19 +36,30 @@ internal sealed class OrdinaryServer : IAsyncDisposable
 
     internal int Http2 => _ports.Http2;
 
-    internal static async Task<OrdinaryServer> StartAsync(TransportKind kind)
+    /// <param name="kind">The transport.</param>
+    /// <param name="isPoolLimited">Whether the thread pool has one thread, and never gets another one.</param>
+    internal static async Task<OrdinaryServer> StartAsync(TransportKind kind, bool isPoolLimited = false)
     {
-        var process = Process.Start(new ProcessStartInfo("dotnet", ["exec", typeof(OrdinaryServer).Assembly.Location, Argument, kind.ToString()])
+        var startInfo = new ProcessStartInfo("dotnet", ["exec", typeof(OrdinaryServer).Assembly.Location, Argument, kind.ToString()])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
 
             // One thread of the pool at a time, and methods that are compiled once: what is counted does not depend on who comes first.
             Environment = { ["DOTNET_PROCESSOR_COUNT"] = "1", ["DOTNET_TieredCompilation"] = "0" },
-        })!;
+        };
+        if (isPoolLimited)
+        {
+            startInfo.Environment["DOTNET_ThreadPool_ForceMaxWorkerThreads"] = "1";
+        }
+
+        var process = Process.Start(startInfo)!;
         var line = await process.StandardOutput.ReadLineAsync().OrTimeout();
         return new OrdinaryServer(process, JsonSerializer.Deserialize<OrdinaryServerPorts>(line ?? throw new InvalidOperationException("The server did not start."))!);
     }
+
+    /// <summary>Lets one of the handlers go on that hold their thread.</summary>
+    internal void Release() => _process.StandardInput.WriteLine();
 
     /// <summary>Counts the server's system calls while something is done.</summary>
     internal async Task<SystemCalls> CountAsync(Func<Task> action)
@@ -72,7 +84,8 @@ internal sealed class OrdinaryServer : IAsyncDisposable
     {
         using (_process)
         {
-            _process.StandardInput.Close();
+            using var client = new HttpClient();
+            _ = await client.GetAsync(new Uri($"http://127.0.0.1:{Http}/stop")).OrTimeout();
             await _process.WaitForExitAsync().OrTimeout();
             Assert.Equal(0, _process.ExitCode);
         }
@@ -80,7 +93,7 @@ internal sealed class OrdinaryServer : IAsyncDisposable
         File.Delete(_log);
     }
 
-    /// <summary>Runs the server, if the arguments are its own, until its standard input ends.</summary>
+    /// <summary>Runs the server, if the arguments are its own, until it is asked to stop.</summary>
     internal static async Task<bool> TryRunAsync(string[] args)
     {
         if (args is not [Argument, var kind])
@@ -141,16 +154,27 @@ internal sealed class OrdinaryServer : IAsyncDisposable
             await Task.Delay(1);
             return "Hello, World!";
         });
+        application.MapGet("/held", static async context =>
+        {
+            if (context.Request.Query.ContainsKey("yields"))
+            {
+                await Task.Yield();
+            }
+
+            await context.Response.WriteAsync("first");
+            _ = Console.ReadLine();
+            await context.Response.WriteAsync(", last");
+        });
         application.MapGet("/large", static async context =>
         {
             context.Response.ContentLength = LargeLength;
             await context.Response.Body.WriteAsync(new byte[LargeLength]);
         });
+        application.MapGet("/stop", static (IHostApplicationLifetime lifetime) => lifetime.StopApplication());
         await application.StartAsync();
         int[] ports = [.. application.Urls.Select(static url => new Uri(url).Port)];
         Console.WriteLine(JsonSerializer.Serialize(new OrdinaryServerPorts(ports[0], ports[1], ports[2])));
-        await Console.In.ReadToEndAsync();
-        await application.StopAsync();
+        await application.WaitForShutdownAsync();
     }
 
     private static async IAsyncEnumerable<Item> ItemsAsync(Item[] items)

@@ -28,6 +28,25 @@ public sealed class InvokeTests
         await call.BecomesBriefAsync();
     }
 
+    [Fact]
+    public async Task A_call_that_goes_on_on_the_pool_is_made_there()
+    {
+        await using var group = new TestGroup(scheduling: LoopScheduling.Adaptive);
+        var call = new Call(group.Loops[0], LoopCallCost.Awaiting);
+        (string How, bool OnLoop) how;
+        do
+        {
+            // On the loop, when the pool has no thread for it.
+            how = await call.MakeAsync(static () => { });
+            Assert.Equal("Run", how.How);
+        }
+        while (how.OnLoop);
+
+        // There it counts as blocking as soon as another worker had to take its place.
+        _ = await call.MakeAsync(static () => Thread.Sleep(50));
+        Assert.Equal(LoopCallCost.Blocking, await call.NextCostAsync());
+    }
+
     [Theory]
     [InlineData(4, 4, 0, LoopCallCost.Brief)]
     [InlineData(50, 50, 0, LoopCallCost.Computing)]
@@ -174,13 +193,13 @@ public sealed class InvokeTests
         while (ThreadTimes.Current.Ran - begin < time);
     }
 
-    private sealed class Call(EventLoop loop) : ILoopCall
+    private sealed class Call(EventLoop loop, LoopCallCost cost = LoopCallCost.Brief) : ILoopCall
     {
         private Action _body = static () => { };
         private (string How, bool OnLoop) _last;
         private readonly Channel<LoopCallCost> _costs = Channel.CreateUnbounded<LoopCallCost>();
         private TaskCompletionSource _made = new();
-        private LoopCallCost _cost;
+        private LoopCallCost _cost = cost;
 
         LoopCallCost ILoopCall.Cost
         {

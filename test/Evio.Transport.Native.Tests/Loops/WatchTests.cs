@@ -1,0 +1,79 @@
+using Evio.Transport.Native.Tests.Support;
+
+namespace Evio.Transport.Native.Tests.Loops;
+
+/// <summary>What others leave for later, and the monitor looks after.</summary>
+public sealed class WatchTests
+{
+    public static TheoryData<LoopScheduling> Schedulings => [.. Enum.GetValues<LoopScheduling>()];
+
+    [Theory]
+    [MemberData(nameof(Schedulings))]
+    public async Task It_is_looked_at_until_there_is_nothing_more_to_look_after(LoopScheduling scheduling)
+    {
+        await using var group = new TestGroup(scheduling: scheduling);
+        var brief = new Watched(looks: 3);
+        group.Loops[0].Watch(brief);
+        Waiting.Until(() => brief.Looks == 3);
+
+        // Again, after the monitor has gone to sleep or not.
+        var longer = new Watched(looks: 20);
+        group.Loops[0].Watch(longer);
+        Waiting.Until(() => longer.Looks == 20);
+        Assert.Equal(3, brief.Looks);
+    }
+
+    /// <summary>Whatever holds the loop does not keep the monitor from it.</summary>
+    [Theory]
+    [MemberData(nameof(Schedulings))]
+    public async Task It_is_looked_at_while_the_loop_is_held(LoopScheduling scheduling)
+    {
+        await using var group = new TestGroup(scheduling: scheduling);
+        using (group.KeepBusy())
+        {
+            var watched = new Watched(looks: 3);
+            group.Loops[0].Watch(watched);
+            Waiting.Until(() => watched.Looks == 3);
+        }
+    }
+
+    [Fact]
+    public async Task What_it_throws_is_reported_once_and_it_is_looked_at_again()
+    {
+        await using var group = new TestGroup(scheduling: LoopScheduling.Inline);
+        var watched = new Watched(looks: 5) { Failures = 3 };
+        group.Loops[0].Watch(watched);
+        Waiting.Until(() => watched.Looks == 5);
+        Assert.IsType<InvalidOperationException>(group.NextUnhandled());
+    }
+
+    [Fact]
+    public async Task After_the_groups_end_nobody_looks()
+    {
+        var group = new TestGroup(scheduling: LoopScheduling.Inline);
+        await group.DisposeAsync();
+        var watched = new Watched(looks: 1);
+        group.Loops[0].Watch(watched);
+        Assert.Equal(0, watched.Looks);
+    }
+
+    private sealed class Watched(int looks) : IWatched
+    {
+        private int _looks;
+
+        internal int Failures { get; init; }
+
+        internal int Looks => Volatile.Read(ref _looks);
+
+        public bool Look()
+        {
+            var number = Interlocked.Increment(ref _looks);
+            if (number <= Failures)
+            {
+                throw new InvalidOperationException("A look failed.");
+            }
+
+            return number < looks;
+        }
+    }
+}
