@@ -502,10 +502,6 @@ internal sealed class CallbackHost
 
         public void Run() => mischief.MayBlock();
 
-        public void OnOverdue()
-        {
-        }
-
         void IThreadPoolWorkItem.Execute() => Run();
     }
 }

@@ -158,7 +158,12 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     internal void OnSendFailed(Exception error) => End(error);
 
     /// <summary>The user completed the writer with an error, which ends the connection as an abort does.</summary>
-    internal void OnWriterFailed(Exception error) => End(error);
+    internal void OnWriterFailed(Exception error)
+    {
+        // What was flushed before, as in an abort.
+        Output.SendAllDeferred();
+        End(error);
+    }
 
     /// <summary>All output was sent and the writer is complete: says so to the peer.</summary>
     internal void OnOutputFinished()

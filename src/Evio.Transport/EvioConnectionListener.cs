@@ -152,14 +152,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     /// <remarks>
     /// The server has no more time for handlers by then, and so nobody waits for one that holds its loop (<see cref="EvioScheduling.Inline"/>): what is left is done when it returns.
     /// </remarks>
-    public async ValueTask DisposeAsync()
-    {
-        var disposed = DisposeCoreAsync();
-        if (await _loops.Group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
-        {
-            await disposed.ConfigureAwait(false);
-        }
-    }
+    public ValueTask DisposeAsync() => _loops.WaitUnlessHeldAsync(DisposeCoreAsync());
 
     private async Task DisposeCoreAsync()
     {

@@ -163,12 +163,7 @@ public sealed class EvioTransportFactory :
 
         if (outbound is not null)
         {
-            // Of a loop that a handler holds, the connections end when the handler returns.
-            var ended = outbound.EndAsync();
-            if (await loops!.Group.WaitUnlessHeldAsync(ended, TimeSpan.Zero).ConfigureAwait(false))
-            {
-                await ended.ConfigureAwait(false);
-            }
+            await loops!.WaitUnlessHeldAsync(outbound.EndAsync()).ConfigureAwait(false);
         }
     }
 

@@ -19,10 +19,7 @@ internal sealed class OutboundConnections(TransportLoops loops)
 
         void Start(StreamSocket socket)
         {
-            connection = new EvioConnection(_connections, socket, options, loops.Logger);
-
-            // A client flushes once for a request, and then waits for the answer: there is nothing to wait for, and nothing to be queued.
-            connection.IsOutbound = true;
+            connection = new EvioConnection(_connections, socket, options, loops.Logger) { IsOutbound = true };
             socket.Start(connection);
             _connections.Add(connection);
         }

@@ -68,12 +68,14 @@ internal sealed class TransportLoops : IAsyncDisposable
     internal MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 
     /// <summary>Ends the loops. One that a handler holds ends when the handler returns, for which nobody waits.</summary>
-    public async ValueTask DisposeAsync()
+    public ValueTask DisposeAsync() => WaitUnlessHeldAsync(Group.DisposeAsync().AsTask());
+
+    /// <summary>Waits for something that the loops have to do, but not for what a handler keeps by holding one of them: that ends when the handler returns.</summary>
+    internal async ValueTask WaitUnlessHeldAsync(Task work)
     {
-        var disposed = Group.DisposeAsync().AsTask();
-        if (await Group.WaitUnlessHeldAsync(disposed, TimeSpan.Zero).ConfigureAwait(false))
+        if (await Group.WaitUnlessHeldAsync(work, TimeSpan.Zero).ConfigureAwait(false))
         {
-            await disposed.ConfigureAwait(false);
+            await work.ConfigureAwait(false);
         }
     }
 

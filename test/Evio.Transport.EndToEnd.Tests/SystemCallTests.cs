@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Evio.Transport.Testing;
 
@@ -94,7 +95,7 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
         using var client = new HttpClient(new SocketsHttpHandler
         {
             MaxConnectionsPerServer = 1,
-            SslOptions = { RemoteCertificateValidationCallback = delegate { return true; } },
+            SslOptions = { RemoteCertificateValidationCallback = IsTheServers },
         });
         client.DefaultRequestHeaders.AcceptEncoding.ParseAdd("gzip");
         var isPost = request.StartsWith("POST ", StringComparison.Ordinal);
@@ -124,10 +125,13 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
 
     private static async Task<Stream> AuthenticateAsync(Socket socket)
     {
-        var stream = new SslStream(new NetworkStream(socket), leaveInnerStreamOpen: false, static delegate { return true; });
+        var stream = new SslStream(new NetworkStream(socket), leaveInnerStreamOpen: false, IsTheServers);
         await stream.AuthenticateAsClientAsync("localhost").OrTimeout();
         return stream;
     }
+
+    /// <summary>The server's certificate is made in its own process, and has the name of the one here.</summary>
+    private static bool IsTheServers(object sender, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors) => certificate?.Subject == TestCertificate.Instance.Subject;
 
     /// <summary>Sends requests, and receives as many answers.</summary>
     /// <returns>Their length.</returns>

@@ -27,7 +27,7 @@ public sealed class EventLoop : IMonitored
     /// A call that takes longer, after it has cost its thread the loop if it did, is expected to take long the next time. A thread that was only interrupted, on a
     /// busy machine, mostly comes back earlier.
     /// </summary>
-    private static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
+    internal static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
 
     private readonly EventLoopGroup _group;
     private readonly Poller _poller;
@@ -194,7 +194,9 @@ public sealed class EventLoop : IMonitored
     /// Has another thread look after something that the caller has left for later, and do it if it is still to be done a few milliseconds later, whatever the caller does meanwhile. To be
     /// used from any thread.
     /// </summary>
-    /// <param name="watched">Looked at again and again, until it says that there is nothing more to look after. What it throws is reported, once.</param>
+    /// <param name="watched">
+    /// Looked at again and again, until it says that there is nothing more to look after, or the group is disposed. What it throws is reported, once.
+    /// </param>
     public void Watch(IWatched watched)
     {
         ArgumentNullException.ThrowIfNull(watched);

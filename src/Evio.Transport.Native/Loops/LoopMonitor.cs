@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>Something that may get stuck in calls.</summary>
@@ -36,6 +38,9 @@ internal sealed class LoopMonitor
     private static readonly TimeSpan Soon = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan Later = TimeSpan.FromMilliseconds(4);
 
+    /// <summary>For so long it looks after what others have left for later, before it looks at the loops again.</summary>
+    private static readonly TimeSpan LongestLook = TimeSpan.FromMilliseconds(1);
+
     /// <summary>For how many looks one overdue call has it expect others.</summary>
     private const int LooksAfterOverdue = 256;
 
@@ -45,6 +50,7 @@ internal sealed class LoopMonitor
     /// </summary>
     private const int LooksBeforeSleep = 4;
 
+    private readonly Func<Sight>[] _looks;
     private readonly IMonitored[] _monitored;
     private readonly Notifications _notifications;
     private readonly string _name;
@@ -65,6 +71,7 @@ internal sealed class LoopMonitor
     {
         _notifications = notifications;
         _monitored = [.. monitored];
+        _looks = [.. _monitored.Select(static monitored => (Func<Sight>)monitored.Look), LookAfterWatched];
         _name = name;
     }
 
@@ -81,9 +88,21 @@ internal sealed class LoopMonitor
     /// <summary>Looks after something until that says that there is nothing more to look after. From any thread.</summary>
     internal void Watch(IWatched watched)
     {
-        lock (_watchLock)
+        var isAdded = false;
+        while (!isAdded)
         {
-            _watched.Add(watched);
+            try
+            {
+                lock (_watchLock)
+                {
+                    _watched.Add(watched);
+                    isAdded = true;
+                }
+            }
+            catch (ThreadInterruptedException) when (!isAdded)
+            {
+                // Somebody has called Thread.Interrupt for this thread; used up by this.
+            }
         }
 
         // Either this sees that it is asleep, or it sees what there is to look after.
@@ -129,22 +148,22 @@ internal sealed class LoopMonitor
 
     private bool Wake()
     {
-        lock (_lock)
+        try
         {
-            try
+            lock (_lock)
             {
                 StartThread();
-            }
-            catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
-            {
-                // The system starts no thread. Who comes next tries again.
-                _notifications.ReportOnce(exception);
-                return false;
+                _asleep = false;
+                Monitor.PulseAll(_lock);
             }
 
-            _asleep = false;
-            Monitor.PulseAll(_lock);
             return true;
+        }
+        catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
+        {
+            // The system starts no thread. Who comes next tries again.
+            _notifications.ReportOnce(exception);
+            return false;
         }
     }
 
@@ -163,14 +182,12 @@ internal sealed class LoopMonitor
             }
 
             var most = Sight.Idle;
-            foreach (var monitored in _monitored)
+            foreach (var look in _looks)
             {
-                var sight = LookAt(monitored);
+                var sight = LookAt(look);
                 most = sight > most ? sight : most;
             }
 
-            var watched = LookAfterWatched();
-            most = watched > most ? watched : most;
             AmbientState.Restore();
             expected = most == Sight.Overdue ? LooksAfterOverdue : Math.Max(0, expected - 1);
             idleLooks = most == Sight.Idle ? idleLooks + 1 : 0;
@@ -185,11 +202,11 @@ internal sealed class LoopMonitor
         }
     }
 
-    private Sight LookAt(IMonitored monitored)
+    private Sight LookAt(Func<Sight> look)
     {
         try
         {
-            return monitored.Look();
+            return look();
         }
         catch (Exception exception)
         {
@@ -211,15 +228,31 @@ internal sealed class LoopMonitor
             (_watched, _looking) = (_looking, _watched);
         }
 
-        _ = _looking.RemoveAll(IsThrough);
-        var sight = _looking.Count > 0 ? Sight.InCall : Sight.Busy;
+        var began = Stopwatch.GetTimestamp();
+        var (next, kept) = (0, 0);
+        while (next < _looking.Count && (next % 16 != 0 || Stopwatch.GetElapsedTime(began) < LongestLook))
+        {
+            var watched = _looking[next++];
+            if (!IsThrough(watched))
+            {
+                _looking[kept++] = watched;
+            }
+        }
+
+        // Those that there was no time for come first the next time.
+        var isLeft = next < _looking.Count;
         lock (_watchLock)
         {
-            _watched.AddRange(_looking);
+            if (isLeft)
+            {
+                _watched.InsertRange(0, _looking[next..]);
+            }
+
+            _watched.AddRange(_looking[..kept]);
         }
 
         _looking.Clear();
-        return sight;
+        return isLeft ? Sight.Overdue : kept > 0 ? Sight.InCall : Sight.Busy;
     }
 
     private bool IsThrough(IWatched watched)

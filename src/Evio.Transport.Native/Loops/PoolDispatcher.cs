@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 
 namespace Evio.Transport.Native.Loops;
 
@@ -9,7 +10,7 @@ namespace Evio.Transport.Native.Loops;
 /// one call after the other until none is left.
 /// </para>
 /// <para>
-/// While a worker has not come to the end of what is there, the loop leaves its descriptors alone: each event that it went to fetch would interrupt the worker
+/// While a worker has not come to the end of what is there, the loop leaves its descriptors alone, unless it makes calls itself: each event that it went to fetch would interrupt the worker
 /// on a busy processor, and bring one request where a moment later there are many.
 /// </para>
 /// <para>
@@ -40,8 +41,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     // The monitor's: whether calls waited at the last look.
     private bool _waited;
 
-    // Whether the pool has no thread for a worker. Set by the monitor, cleared by the worker that gets one.
+    // Whether the pool has no thread for a worker. Set by the monitor, which clears it, too, if the worker that gets one has not.
     private bool _isStuck;
+
+    // Whether the loop is making the calls that wait for such a worker: 0 or 1.
+    private int _loopTakes;
 
     private EventLoop Loop => loop;
 
@@ -76,11 +80,19 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     {
         var sight = Volatile.Read(ref _active) > 0 ? Sight.Busy : Sight.Idle;
         var isAnyQueued = false;
+        var isStuck = false;
         foreach (var worker in Volatile.Read(ref _workers))
         {
             var workersSight = worker.Look();
             sight = workersSight > sight ? workersSight : sight;
             isAnyQueued |= worker.IsQueued;
+            isStuck |= worker.HasNoThread();
+        }
+
+        isStuck &= loop.IsAdaptive;
+        if (!isStuck)
+        {
+            Volatile.Write(ref _isStuck, false);
         }
 
         var wait = !_ready.IsEmpty;
@@ -91,11 +103,14 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             {
                 Start();
             }
-            else if (_waited && isAnyQueued && loop.IsAdaptive)
+            else if (isStuck)
             {
                 // The loop can make them.
                 Volatile.Write(ref _isStuck, true);
-                _ = loop.TryPostInternal(TakeNext, this);
+                if (Interlocked.Exchange(ref _loopTakes, 1) == 0)
+                {
+                    _ = loop.TryPostInternal(TakeNext, this);
+                }
             }
             else if (_waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
             {
@@ -116,11 +131,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         {
             Start();
         }
-        else
+        else if (!loop.HasMadeCalls)
         {
             // They are still busy with an earlier batch. If the last one ends between these lines it has seen the flag, and the call that it posts ends the wait.
             Interlocked.Exchange(ref _loopWaits, 1);
-            if (!_ready.IsEmpty && !loop.HasMadeCalls)
+            if (!_ready.IsEmpty)
             {
                 loop.DeferPolling(LongestWait);
             }
@@ -137,7 +152,10 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         {
             _ = dispatcher.Loop.TryPostInternal(TakeNext, dispatcher);
             dispatcher.Loop.Invoke(call);
+            return;
         }
+
+        Volatile.Write(ref dispatcher._loopTakes, 0);
     }
 
     /// <summary>Sends a worker, which is counted already, to the pool.</summary>
@@ -169,6 +187,10 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         private TurnTaking _turns;
         private long _turn;
 
+        // How often it was queued, and what the monitor saw of that at the last look.
+        private long _queuings;
+        private long _seenQueuing;
+
         // The monitor's.
         private long _seen;
 
@@ -181,8 +203,18 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                 return false;
             }
 
+            _queuings++;
             ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
             return true;
+        }
+
+        /// <summary>Whether it has been in the queue of the pool since the last look. By the monitor.</summary>
+        internal bool HasNoThread()
+        {
+            var queuing = Volatile.Read(ref _queuings);
+            var isSame = queuing == _seenQueuing;
+            _seenQueuing = queuing;
+            return isSame && IsQueued;
         }
 
         /// <summary>Makes one call after the other until none is left.</summary>
@@ -195,11 +227,15 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                 while (dispatcher._ready.TryDequeue(out var call))
                 {
                     _turn = _turns.BeginCall(_turn);
+                    var began = dispatcher.Loop.IsAdaptive ? Stopwatch.GetTimestamp() : 0;
                     call.Run();
                     AmbientState.Restore();
                     if (!_turns.TryReturn(_turn))
                     {
-                        call.Cost = LoopCallCost.Blocking;
+                        if (began != 0 && Stopwatch.GetElapsedTime(began) > EventLoop.LongCall)
+                        {
+                            call.Cost = LoopCallCost.Blocking;
+                        }
 
                         // Another one has its place; its own next turn is the one that the monitor gave away.
                         _turn++;

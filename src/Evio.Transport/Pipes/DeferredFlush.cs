@@ -8,8 +8,8 @@ namespace Evio.Transport.Pipes;
 /// </summary>
 /// <remarks>
 /// <para>
-/// Inside of <see cref="UserCalls"/> their end is that moment. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item is put before all others of that
-/// thread, and runs next, unless an idle thread takes it earlier, which sends at once. Before that it may be the reader that is about to wait, on the same thread; or
+/// Inside of <see cref="UserCalls"/> their end is that moment. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item of this is put before all others
+/// that this thread has, and runs when the thread has done the one that it is doing, and what that has put before it in the same way; or at once, on an idle thread, which sends. Before that it may be the reader that is about to wait, on the same thread; or
 /// the output that comes to <see cref="Limit"/>. And if the thread is not through two looks later, since it blocks or computes, the monitor sends (<see cref="IWatched"/>), and
 /// nothing more waits until then.
 /// </para>
@@ -17,7 +17,7 @@ namespace Evio.Transport.Pipes;
 /// The work item is wasted where flushes never come in company: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
 /// <see cref="TolerableLonely"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
 /// </para>
-/// <para>All members but those of the interfaces are called under the connection's gate.</para>
+/// <para>All members but <see cref="Send"/> and those of the interfaces are called under the connection's gate.</para>
 /// </remarks>
 internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkItem, IWatched
 {
@@ -59,6 +59,12 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal bool TryJoin(int thread, bool isInside, out Preparation next)
     {
         next = Preparation.None;
+        if (_overdueThread == thread)
+        {
+            // Who has blocked or computed is not waited for again before he comes back.
+            return false;
+        }
+
         if (_thread == thread)
         {
             _flushes++;
@@ -66,9 +72,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return true;
         }
 
-        // Nobody waits for the end of another thread's work. And who has blocked once is not waited for again.
-        if (_thread != 0 || _overdueThread == thread)
+        if (_thread != 0)
         {
+            // Nobody waits for the end of another thread's work.
             return false;
         }
 
@@ -102,6 +108,14 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         }
 
         return true;
+    }
+
+    /// <summary>The monitor has sent something, and there is more: it looks again, unless the thread that has blocked sends it before.</summary>
+    internal void Renew()
+    {
+        _thread = _overdueThread;
+        _wait++;
+        _isWatched = true;
     }
 
     /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>

@@ -261,7 +261,7 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        Send();
+        Send(leavesUserCode: true);
     }
 
     /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
@@ -275,7 +275,7 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        Send();
+        Send(leavesUserCode: true);
     }
 
     /// <summary>Sends what waits for the end of a work item of the pool.</summary>
@@ -296,17 +296,38 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// <returns>Whether something waits that may come to that.</returns>
     internal bool LookAfterDeferred()
     {
+        bool again;
         lock (_gate)
         {
-            var again = _deferred!.Look(out var isOverdue);
+            again = _deferred!.Look(out var isOverdue);
             if (!isOverdue || !TryBeginSend())
             {
                 return again;
             }
         }
 
-        Send(isMonitor: true);
-        return false;
+        // Once: a writer who is as quick would have the monitor send for ever.
+        var sent = SendOnce(out var offered);
+        PendingFlush? ended = null;
+        bool isClosed;
+        lock (_gate)
+        {
+            again = Account(sent, offered);
+            if (again)
+            {
+                _sending = false;
+                _deferred.Renew();
+            }
+
+            isClosed = _closed;
+            if (_waiting && !isClosed && _pending < _resumeBelow)
+            {
+                ended = EndWait();
+            }
+        }
+
+        FinishSendOnPool(sent, isClosed, ended);
+        return again;
     }
 
     /// <summary>The reader is about to wait: what waits for its thread leaves before. Under the gate.</summary>
@@ -339,8 +360,8 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
     /// on runs its user's code in here, on this thread or on the thread pool as the options say.
     /// </summary>
-    /// <param name="isMonitor">Whether the caller is the monitor, which leaves to the thread pool whatever may run a user's code.</param>
-    internal void Send(bool isMonitor = false)
+    /// <param name="leavesUserCode">Whether to leave to the thread pool whatever may run a user's code, which may be another connection's.</param>
+    internal void Send(bool leavesUserCode = false)
     {
         PendingFlush? ended = null;
         IoResult result;
@@ -363,11 +384,19 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
         while (again);
 
-        if (!isMonitor)
+        if (leavesUserCode)
+        {
+            FinishSendOnPool(result, isClosed, ended);
+        }
+        else
         {
             FinishSend(result, isClosed, ended);
         }
-        else if (isClosed || ended is not null || Volatile.Read(ref _completed) || (!result.IsSuccess && !result.WouldBlock))
+    }
+
+    private void FinishSendOnPool(IoResult result, bool isClosed, PendingFlush? ended)
+    {
+        if (isClosed || ended is not null || Volatile.Read(ref _completed) || (!result.IsSuccess && !result.WouldBlock))
         {
             ThreadPool.UnsafeQueueUserWorkItem(
                 static send => send.Writer.FinishSend(send.Result, send.IsClosed, send.Ended), (Writer: this, Result: result, IsClosed: isClosed, Ended: ended), preferLocal: false);
@@ -564,19 +593,15 @@ internal sealed class SocketPipeWriter : PipeWriter
             return false;
         }
 
-        // A loop that runs no user code, or a thread of the user's, would only hand over to the pool what it can do itself.
+        // A client flushes once for a request, and may wait for the answer on this very thread. A loop that runs no user code, or a thread of the user's, would only hand over
+        // to the pool what it can do itself.
         var isInside = UserCalls.IsInside;
-        return (isInside || (!_connection.IsOutbound && Thread.CurrentThread.IsThreadPoolThread)) &&
+        return !_connection.IsOutbound && (isInside || Thread.CurrentThread.IsThreadPoolThread) &&
             (_deferred ??= new DeferredFlush(this)).TryJoin(Environment.CurrentManagedThreadId, isInside, out next);
     }
 
     private void Defer(DeferredFlush.Preparation next)
     {
-        if ((next & DeferredFlush.Preparation.Watch) != 0)
-        {
-            _connection.Socket.Loop.Watch(_deferred!);
-        }
-
         if ((next & DeferredFlush.Preparation.List) != 0)
         {
             UserCalls.Defer(_deferred!);
@@ -585,6 +610,11 @@ internal sealed class SocketPipeWriter : PipeWriter
         if ((next & DeferredFlush.Preparation.Queue) != 0)
         {
             ThreadPool.UnsafeQueueUserWorkItem(_deferred!, preferLocal: true);
+        }
+
+        if ((next & DeferredFlush.Preparation.Watch) != 0)
+        {
+            _connection.Socket.Loop.Watch(_deferred!);
         }
     }
 

@@ -105,27 +105,15 @@ public sealed class FairnessTests
     {
         await using var group = new TestGroup(scheduling: LoopScheduling.Adaptive);
         var loop = group.Loops[0];
-        var begun = new List<int>();
+        var made = new List<int>();
         using var last = new ManualResetEventSlim();
         Assert.True(loop.TryPostInternal(
             _ =>
             {
                 for (var i = 0; i < Many; i++)
                 {
-                    Assert.True(loop.TryPost(
-                        number =>
-                        {
-                            lock (begun)
-                            {
-                                begun.Add((int)number!);
-                            }
-
-                            if ((int)number! % (WorkQueue.MaxItemsPerPass + 5) == 7 && (int)number < 500)
-                            {
-                                last.Await();
-                            }
-                        },
-                        i));
+                    // Those that keep the loop are made in order. One that may lose it can be late before it has come to its first line.
+                    Assert.True(IsLate(i) ? loop.TryPost(_ => last.Await(), null) : loop.TryPostInternal(number => made.Add((int)number!), i));
                 }
 
                 Assert.True(loop.TryPost(_ => last.Set(), null));
@@ -134,10 +122,9 @@ public sealed class FairnessTests
         last.Await();
 
         await group.SettleAsync();
-        lock (begun)
-        {
-            Assert.Equal(Enumerable.Range(0, Many), begun);
-        }
+        Assert.Equal(Enumerable.Range(0, Many).Where(static i => !IsLate(i)), made);
+
+        static bool IsLate(int number) => number % (WorkQueue.MaxItemsPerPass + 5) == 7 && number < 500;
     }
 
     [Fact]

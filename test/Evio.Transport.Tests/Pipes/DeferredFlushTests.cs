@@ -1,4 +1,3 @@
-using System.Buffers;
 using Evio.Transport.Testing;
 
 namespace Evio.Transport.Tests.Pipes;
