@@ -64,7 +64,8 @@ internal sealed class OrdinaryServer : IAsyncDisposable
     internal async Task<SystemCalls> CountAsync(Func<Task> action)
     {
         using var strace = Process.Start(new ProcessStartInfo(
-            "strace", ["-f", "-e", "trace=sendto,sendmsg,recvfrom,recvmsg,write", "-s", "0", "-o", _log, "-p", $"{_process.Id}"]) { RedirectStandardError = true })!;
+            "strace", ["-f", "-e", "trace=sendto,sendmsg,recvfrom,recvmsg,write", "-s", "0", "-o", _log, "-p", $"{_process.Id}"])
+        { RedirectStandardError = true })!;
         var line = await strace.StandardError.ReadLineAsync().OrTimeout();
         Assert.SkipWhen(line?.Contains("Operation not permitted", StringComparison.Ordinal) ?? false, "This environment does not let strace attach to a process.");
         Assert.Contains("attached", line, StringComparison.Ordinal);

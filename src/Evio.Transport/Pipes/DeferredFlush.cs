@@ -111,11 +111,17 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     }
 
     /// <summary>The monitor has sent something, and there is more: it looks again, unless the thread that has blocked sends it before.</summary>
-    internal void Renew()
+    /// <returns>False when that thread is through by now, and will not.</returns>
+    internal bool TryRenew()
     {
+        if (_overdueThread == 0)
+        {
+            return false;
+        }
+
         _thread = _overdueThread;
         _wait++;
-        _isWatched = true;
+        return _isWatched = true;
     }
 
     /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>

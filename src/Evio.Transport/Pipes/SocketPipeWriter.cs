@@ -306,28 +306,32 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        // Once: a writer who is as quick would have the monitor send for ever.
-        var sent = SendOnce(out var offered);
         PendingFlush? ended = null;
+        IoResult result;
         bool isClosed;
-        lock (_gate)
+        bool isLeft;
+        do
         {
-            again = Account(sent, offered);
-            if (again)
+            result = SendOnce(out var offered);
+            lock (_gate)
             {
-                _sending = false;
-                _deferred.Renew();
-            }
+                again = Account(result, offered);
 
-            isClosed = _closed;
-            if (_waiting && !isClosed && _pending < _resumeBelow)
-            {
-                ended = EndWait();
+                // A writer who is as quick would have the monitor send for ever.
+                isLeft = again && _deferred.TryRenew();
+                _sending &= !isLeft;
+                isClosed = _closed;
+                if (_waiting && !isClosed && _pending < _resumeBelow)
+                {
+                    QueueForgotten(ended);
+                    ended = EndWait();
+                }
             }
         }
+        while (again && !isLeft);
 
-        FinishSendOnPool(sent, isClosed, ended);
-        return again;
+        FinishSendOnPool(result, isClosed, ended);
+        return isLeft;
     }
 
     /// <summary>The reader is about to wait: what waits for its thread leaves before. Under the gate.</summary>

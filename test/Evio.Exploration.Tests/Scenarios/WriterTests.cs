@@ -132,16 +132,22 @@ public sealed class WriterTests
 
                 await world.FlushAsync('x');
                 Execution.WaitFor("its arrival", () => world.IsDone);
+                await world.FlushAsync('y');
                 world.Input.AdvanceTo(read.Buffer.End);
+
+                // The next call may begin before the monitor is through with its send.
+                world.Input.AdvanceTo((await world.Input.ReadAsync()).Buffer.End);
             });
             run.Add("peer", () =>
             {
                 world.Peer.Send("a");
                 world.Peer.Receive(1);
                 world.IsDone = true;
+                world.Peer.Send("b");
+                world.Peer.Receive(2);
             });
             run.Explore();
-            Assert.Equal("x", world.Peer.ReceivedText);
+            Assert.Equal("xy", world.Peer.ReceivedText);
             world.End();
         },
         atLeast: 100,
