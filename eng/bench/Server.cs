@@ -1,6 +1,5 @@
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
+using Evio.Transport.Testing;
 
 namespace Evio.Bench;
 
@@ -39,7 +38,7 @@ internal sealed class Server : IAsyncDisposable
     public static async Task<Server> StartAsync(
         Variant variant, ServerPort port, IReadOnlyList<string> switches, Workshop workshop, int processor, CancellationToken cancellation)
     {
-        var number = FreePort();
+        var number = FreePorts.Find(1)[0];
         string[] arguments = variant.IsSample
             ? ["--transport", variant.Transport!, "--scheduling", variant.Scheduling, "--loops", "1", .. SampleAddress(port, number), .. switches]
             : [EpollServerSwitch(port), $"{number}"];
@@ -136,14 +135,6 @@ internal sealed class Server : IAsyncDisposable
         ServerPort.UdpEcho => "--udp-echo",
         _ => throw new ArgumentOutOfRangeException(nameof(port), port, "The server in C does not speak it."),
     };
-
-    /// <summary>A port that is free for TCP and UDP now. Nobody keeps it, but the kernel does not give it out again soon either.</summary>
-    private static int FreePort()
-    {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
-    }
 
     private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
 }

@@ -1,7 +1,6 @@
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using Evio.Bench;
+using Evio.Transport.Testing;
 
 namespace Evio.Soak;
 
@@ -38,7 +37,7 @@ internal sealed class SampleServer : SoakServer
     /// <param name="cancellation">Ends the attempt.</param>
     public static async Task<SampleServer> StartAsync(string program, string mode, int? hostility, CancellationToken cancellation)
     {
-        var ports = FreePorts(8);
+        var ports = FreePorts.Find(8);
         string[] switches = ["--https-port", "--h2c-port", "--raw-port", "--echo-port", "--native-http-port", "--redis-port", "--udp-echo-port"];
         var start = Describe(
             program,
@@ -96,24 +95,4 @@ internal sealed class SampleServer : SoakServer
     /// <summary>The transport may tell of a listener or a logger that has thrown, as long as nothing dies of it.</summary>
     protected override bool IsExpected(string error) =>
         error.StartsWith("fail: Evio.Transport", StringComparison.Ordinal) && error.Contains(MischiefException.Beginning, StringComparison.Ordinal);
-
-    /// <summary>Ports that are free for TCP and UDP now. Nobody keeps them, but the kernel does not give them out again soon either.</summary>
-    private static int[] FreePorts(int count)
-    {
-        var sockets = new List<Socket>();
-        try
-        {
-            for (var i = 0; i < count; i++)
-            {
-                sockets.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
-                sockets[i].Bind(new IPEndPoint(IPAddress.Loopback, 0));
-            }
-
-            return [.. sockets.Select(static socket => ((IPEndPoint)socket.LocalEndPoint!).Port)];
-        }
-        finally
-        {
-            sockets.ForEach(static socket => socket.Dispose());
-        }
-    }
 }

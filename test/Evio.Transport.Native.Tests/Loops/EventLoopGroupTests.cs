@@ -40,7 +40,8 @@ public sealed class EventLoopGroupTests
     [Fact]
     public async Task Each_loop_runs_on_a_thread_of_its_own()
     {
-        await using var group = new TestGroup(loops: 3);
+        // Without take-overs, for which a busy machine is enough.
+        await using var group = new TestGroup(loops: 3, scheduling: LoopScheduling.Inline);
         var threads = new int[3];
         for (var i = 0; i < 3; i++)
         {
