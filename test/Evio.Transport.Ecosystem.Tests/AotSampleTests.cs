@@ -40,6 +40,43 @@ public sealed class AotSampleTests
         Assert.Equal($$"""{"message":"{{Hello}}"}""", await client.GetStringAsync("/json").OrTimeout());
     }
 
+    /// <summary>What the framework finds out about a handler at run time has to be found by the compiler here: its binding, its JSON.</summary>
+    [Theory, AllTransports("/string", "/object", "/stream-objects", "/compressed", "/file", "/static/8k.txt", "/yield", "/delay?ms=1", "/call-out", "/call-out-evio")]
+    public async Task Ordinary_handlers_answer(TransportKind kind, string path)
+    {
+        const string Line = "0123456789abcde\n";
+        var expected = path switch
+        {
+            "/object" => $$"""{"id":1,"customer":"Ada","products":{{Products(3)}}}""",
+            "/stream-objects" => Products(20),
+            "/compressed" => Products(100),
+            "/file" => string.Concat(Enumerable.Repeat(Line, 12_800)),
+            "/static/8k.txt" => string.Concat(Enumerable.Repeat(Line, 512)),
+            "/yield" => "yielded",
+            "/delay?ms=1" => "delayed",
+            _ => Hello,
+        };
+        await using var sample = await AotSample.StartAsync(kind);
+        using var client = AotSample.CreateClient(sample.Http, HttpVersion.Version11);
+
+        Assert.Equal(expected, await client.GetStringAsync(path).OrTimeout());
+
+        static string Products(int count) => JsonSerializer.Serialize(
+            Enumerable.Range(1, count).Select(static id => new { Id = id, Name = $"Product number {id}", Price = id + 0.99m }), JsonSerializerOptions.Web);
+    }
+
+    [Theory, AllTransports]
+    public async Task An_object_comes_back(TransportKind kind)
+    {
+        const string Order = """{"id":7,"customer":"Grace","products":[{"id":1,"name":"Product","price":1.99}]}""";
+        await using var sample = await AotSample.StartAsync(kind);
+        using var client = AotSample.CreateClient(sample.Http, HttpVersion.Version11);
+
+        using var response = await client.PostAsync("/object", new StringContent(Order, Encoding.UTF8, "application/json")).OrTimeout();
+
+        Assert.Equal(Order, await response.Content.ReadAsStringAsync().OrTimeout());
+    }
+
     [Theory, AllTransports("http", "h2c", "https/1.1", "https/2.0")]
     public async Task Bodies_go_up_and_down_whole(TransportKind kind, string protocol)
     {

@@ -15,8 +15,10 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
     private const int Pipelined = 16;
     private const int Streams = 32;
 
-    // What a machine that is busy costs: a thread that is held up in the middle of an answer is found to take long, and its first part leaves alone.
-    private const double Tolerance = 1.5;
+    // A machine that is busy adds calls, on both transports: a thread that is held up in the middle of an answer is found to take long, and its first part leaves alone. It never takes any away, so
+    // the least of some runs is what the answers cost.
+    private const int MaxRuns = 8;
+    private const double Tolerance = 1.1;
 
     [Theory]
     [EvioTransports("/string", "/object", "POST /object", "/gzip", "/yield", "/delay", "/large")]
@@ -38,9 +40,11 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
     public async Task Answers_over_HTTP2_are_sent_together(TransportKind kind, string request)
     {
         var answers = 0;
-        var calls = await CountAsync(kind, async server => answers = await MultiplexAsync(server.Http2, request));
-        Assert.InRange(calls.Sends, 1, answers / 8);
-        Assert.InRange(calls.Receives, 1, answers / 8);
+        await AssertLeastAsync(kind, async server => answers = await MultiplexAsync(server.Http2, request), calls =>
+        {
+            Assert.InRange(calls.Sends, 1, answers / 8);
+            Assert.InRange(calls.Receives, 1, answers / 8);
+        });
     }
 
     /// <summary>
@@ -52,31 +56,49 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
     public async Task A_file_is_sent_no_more_often_than_it_is_read(TransportKind kind, string request)
     {
         var scheme = request[..request.IndexOf('/', StringComparison.Ordinal)];
-        var calls = await CountAsync(kind, server => GetAllAsync(scheme == "http" ? server.Http : server.Https, scheme, request[scheme.Length..]));
         var reads = (OrdinaryServer.FileLength / (16 * 1024)) + 1;
-        Assert.InRange(calls.Sends, Rounds, Rounds * reads * (scheme == "http" ? 1 : 2));
-        Assert.InRange(calls.Receives, 1, Rounds * Tolerance);
+        await AssertLeastAsync(kind, server => GetAllAsync(scheme == "http" ? server.Http : server.Https, scheme, request[scheme.Length..]), calls =>
+        {
+            Assert.InRange(calls.Sends, Rounds, Rounds * reads * (scheme == "http" ? 1 : 2));
+            Assert.InRange(calls.Receives, 1, Rounds * Tolerance);
+        });
     }
 
     /// <summary>Each part of a stream leaves when its thread is through with it; the other transport's sender may come later, and take two along.</summary>
     [Theory, EvioTransports]
-    public async Task Streamed_items_are_sent_once_for_each_wait(TransportKind kind)
-    {
-        var calls = await CountAsync(kind, static server => GetAllAsync(server.Http, "http", "/items"));
-        Assert.InRange(calls.Sends, Rounds, 4 * Tolerance * Rounds);
-    }
+    public Task Streamed_items_are_sent_once_for_each_wait(TransportKind kind) => AssertLeastAsync(
+        kind, static server => GetAllAsync(server.Http, "http", "/items"), static calls => Assert.InRange(calls.Sends, Rounds, 4 * Tolerance * Rounds));
 
     private async Task CompareAsync(TransportKind kind, string name, Func<OrdinaryServer, Task<int>> act)
     {
         var answers = 0;
-        var evio = await CountAsync(kind, Act);
         var sockets = await servers.ReferenceAsync(name, () => CountAsync(TransportKind.Sockets, Act));
-        TestContext.Current.SendDiagnosticMessage("{0} {1}, {2} answers: {3}, Sockets {4}", kind, name, answers, evio, sockets);
-        Assert.InRange(evio.Sends, 1, sockets.Sends * Tolerance);
-        Assert.InRange(evio.Receives, 1, sockets.Receives * Tolerance);
-        Assert.InRange(evio.WakeUps, 0, answers * Tolerance);
+        await AssertLeastAsync(kind, Act, evio =>
+        {
+            TestContext.Current.SendDiagnosticMessage("{0} {1}, {2} answers: {3}, Sockets {4}", kind, name, answers, evio, sockets);
+            Assert.InRange(evio.Sends, 1, sockets.Sends * Tolerance);
+            Assert.InRange(evio.Receives, 1, sockets.Receives * Tolerance);
+            Assert.InRange(evio.WakeUps, 0, answers * Tolerance);
+        });
 
         async Task Act(OrdinaryServer server) => answers = await act(server);
+    }
+
+    private async Task AssertLeastAsync(TransportKind kind, Func<OrdinaryServer, Task> act, Action<SystemCalls> assert)
+    {
+        for (var runs = 1; ; runs++)
+        {
+            var calls = await CountAsync(kind, act);
+            try
+            {
+                assert(calls);
+                return;
+            }
+            catch (Xunit.Sdk.InRangeException) when (runs < MaxRuns)
+            {
+                // The next one may be undisturbed.
+            }
+        }
     }
 
     private async Task<SystemCalls> CountAsync(TransportKind kind, Func<OrdinaryServer, Task> act)

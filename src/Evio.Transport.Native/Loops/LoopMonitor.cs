@@ -88,22 +88,7 @@ internal sealed class LoopMonitor
     /// <summary>Looks after something until that says that there is nothing more to look after. From any thread.</summary>
     internal void Watch(IWatched watched)
     {
-        var isAdded = false;
-        while (!isAdded)
-        {
-            try
-            {
-                lock (_watchLock)
-                {
-                    _watched.Add(watched);
-                    isAdded = true;
-                }
-            }
-            catch (ThreadInterruptedException) when (!isAdded)
-            {
-                // Somebody has called Thread.Interrupt for this thread; used up by this.
-            }
-        }
+        _ = LoopThread.Persist(static adding => adding.Monitor.TryAdd(adding.Watched), (Monitor: this, Watched: watched));
 
         // Either this sees that it is asleep, or it sees what there is to look after.
         Interlocked.MemoryBarrier();
@@ -132,6 +117,15 @@ internal sealed class LoopMonitor
         }
 
         thread?.Join();
+    }
+
+    private bool TryAdd(IWatched watched)
+    {
+        lock (_watchLock)
+        {
+            _watched.Add(watched);
+            return true;
+        }
     }
 
     private void StartThread()

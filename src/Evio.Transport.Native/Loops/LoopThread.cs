@@ -154,13 +154,16 @@ internal sealed class LoopThread
     /// Does what waits for locks, whatever user code has done to this thread: a handler, or a watchdog that a handler has given it to, may have called Thread.Interrupt,
     /// which ends the next wait with an exception. Nothing has been done then.
     /// </summary>
-    internal static T Persist<T>(Func<T> action)
+    internal static T Persist<T>(Func<T> action) => Persist(static action => action(), action);
+
+    /// <inheritdoc cref="Persist{T}"/>
+    internal static T Persist<TState, T>(Func<TState, T> action, TState state)
     {
         while (true)
         {
             try
             {
-                return action();
+                return action(state);
             }
             catch (ThreadInterruptedException)
             {

@@ -261,7 +261,7 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        Send(leavesUserCode: true);
+        _ = Send(Sender.Other);
     }
 
     /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
@@ -275,7 +275,7 @@ internal sealed class SocketPipeWriter : PipeWriter
             }
         }
 
-        Send(leavesUserCode: true);
+        _ = Send(Sender.Other);
     }
 
     /// <summary>Sends what waits for the end of a work item of the pool.</summary>
@@ -296,53 +296,27 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// <returns>Whether something waits that may come to that.</returns>
     internal bool LookAfterDeferred()
     {
-        bool again;
         lock (_gate)
         {
-            again = _deferred!.Look(out var isOverdue);
+            var again = _deferred!.Look(out var isOverdue);
             if (!isOverdue || !TryBeginSend())
             {
                 return again;
             }
         }
 
-        PendingFlush? ended = null;
-        IoResult result;
-        bool isClosed;
-        bool isLeft;
-        do
-        {
-            result = SendOnce(out var offered);
-            lock (_gate)
-            {
-                again = Account(result, offered);
-
-                // A writer who is as quick would have the monitor send for ever.
-                isLeft = again && _deferred.TryRenew();
-                _sending &= !isLeft;
-                isClosed = _closed;
-                if (_waiting && !isClosed && _pending < _resumeBelow)
-                {
-                    QueueForgotten(ended);
-                    ended = EndWait();
-                }
-            }
-        }
-        while (again && !isLeft);
-
-        FinishSendOnPool(result, isClosed, ended);
-        return isLeft;
+        return Send(Sender.Monitor);
     }
 
     /// <summary>The reader is about to wait: what waits for its thread leaves before. Under the gate.</summary>
-    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send"/>.</returns>
+    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
     internal bool TryBeginAnswer() => _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside) && TryBeginSend();
 
     /// <summary>User code of this connection is about to run. Under the gate.</summary>
     internal void NoteUserCall() => _deferred?.NoteUserCall();
 
     /// <summary>Takes note of events, under the gate.</summary>
-    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send"/>.</returns>
+    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
     internal bool Note(ReadyEvents events)
     {
         if ((events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) == 0)
@@ -364,21 +338,31 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
     /// on runs its user's code in here, on this thread or on the thread pool as the options say.
     /// </summary>
-    /// <param name="leavesUserCode">Whether to leave to the thread pool whatever may run a user's code, which may be another connection's.</param>
-    internal void Send(bool leavesUserCode = false)
+    internal void Send() => Send(Sender.User);
+
+    /// <inheritdoc cref="Send()"/>
+    /// <returns>Whether the monitor has left something for its next look.</returns>
+    private bool Send(Sender sender)
     {
         PendingFlush? ended = null;
         IoResult result;
         bool again;
         bool isClosed;
+        var isLeft = false;
         do
         {
             result = SendOnce(out var offered);
             lock (_gate)
             {
                 again = Account(result, offered);
-                isClosed = _closed;
+                if (again && sender == Sender.Monitor && _deferred!.TryRenew())
+                {
+                    // A writer who is as quick would have the monitor send for ever.
+                    isLeft = true;
+                    again = _sending = false;
+                }
 
+                isClosed = _closed;
                 if (_waiting && !isClosed && _pending < _resumeBelow)
                 {
                     QueueForgotten(ended);
@@ -388,14 +372,16 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
         while (again);
 
-        if (leavesUserCode)
-        {
-            FinishSendOnPool(result, isClosed, ended);
-        }
-        else
+        if (sender == Sender.User)
         {
             FinishSend(result, isClosed, ended);
         }
+        else
+        {
+            FinishSendOnPool(result, isClosed, ended);
+        }
+
+        return isLeft;
     }
 
     private void FinishSendOnPool(IoResult result, bool isClosed, PendingFlush? ended)
@@ -806,6 +792,19 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
 
         _connection.OnOutputFinished();
+    }
+
+    /// <summary>On whose behalf a thread sends.</summary>
+    private enum Sender : byte
+    {
+        /// <summary>The connection's user's, or the loop's.</summary>
+        User,
+
+        /// <summary>A thread that may be in the middle of another connection's user code: whatever may run user code is left to the thread pool.</summary>
+        Other,
+
+        /// <summary>The monitor's, whom others wait for: the same, and it sends what there was, and not what comes meanwhile.</summary>
+        Monitor,
     }
 
     [InlineArray(StreamSocket.MaxBuffers)]

@@ -37,6 +37,23 @@ public sealed class WatchTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Schedulings))]
+    public async Task What_is_watched_twice_is_looked_at_twice_as_often(LoopScheduling scheduling)
+    {
+        await using var group = new TestGroup(scheduling: scheduling);
+        var twice = new Watched(looks: 10);
+        group.Loops[0].Watch(twice);
+        group.Loops[0].Watch(twice);
+
+        // Each of the two ends for itself.
+        Waiting.Until(() => twice.Looks == 11);
+        var other = new Watched(looks: 5);
+        group.Loops[0].Watch(other);
+        Waiting.Until(() => other.Looks == 5);
+        Assert.Equal(11, twice.Looks);
+    }
+
     [Fact]
     public async Task What_it_throws_is_reported_once_and_it_is_looked_at_again()
     {
