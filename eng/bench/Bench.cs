@@ -44,13 +44,13 @@ internal static class Bench
             throw new BenchException("The harness reads Linux's /proc and pins processes with taskset.");
         }
 
-        var missing = scenarios.Select(static scenario => scenario.Load.Tool).Append(Tool.Taskset).Append(Tool.Compiler)
+        var missing = scenarios.SelectMany(static scenario => scenario.Tools).Append(Tool.Taskset).Append(Tool.Compiler)
             .Distinct().Where(static tool => !tool.IsInstalled).ToList();
         if (missing.Count > 0)
         {
             Console.Error.WriteLine(
                 $"Missing: {string.Join(", ", missing.Select(static tool => tool.Command))}. " +
-                $"On Debian or Ubuntu: apt-get install {string.Join(' ', missing.Select(static tool => tool.Package))}");
+                $"On Debian or Ubuntu: apt-get install {string.Join(' ', missing.Select(static tool => tool.Package).Distinct())}");
         }
 
         if (!Tool.Taskset.IsInstalled)
@@ -67,10 +67,11 @@ internal static class Bench
             Console.Error.WriteLine($"Warning: the machine is busy ({machine.BusyFraction:P0}). Figures taken now show nothing.");
         }
 
-        var runnable = scenarios.Where(static scenario => scenario.Obstacle is null);
-        var progress = new Progress(PublishSeconds + runnable.Sum(options.ExpectedSeconds));
-        progress.Report("publishing the sample");
-        await workshop.PrepareAsync(Tool.Compiler.IsInstalled, cancellation);
+        Scenario[] runnable = [.. scenarios.Where(static scenario => scenario.Obstacle is null)];
+        Application[] applications = [.. runnable.Select(static scenario => scenario.Application).Distinct()];
+        var progress = new Progress((PublishSeconds * applications.Length) + runnable.Sum(options.ExpectedSeconds));
+        progress.Report("publishing the servers");
+        await workshop.PrepareAsync(applications, Tool.Compiler.IsInstalled, cancellation);
 
         var runner = new Runner(workshop, options, processors, progress);
         var report = new Report(machine, command, options, processors, []);

@@ -98,6 +98,25 @@ internal sealed partial class Child : IAsyncDisposable
 
     public long ResidentMemory() => ReadStatus("VmRSS:");
 
+    /// <summary>Sends a signal and waits for the end, if that does not take longer than the limit.</summary>
+    public async Task EndAsync(int signal, TimeSpan limit)
+    {
+        if (_process.HasExited || SendSignal(Id, signal) != 0)
+        {
+            return;
+        }
+
+        using var end = new CancellationTokenSource(limit);
+        try
+        {
+            await _process.WaitForExitAsync(end.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            // DisposeAsync kills it.
+        }
+    }
+
     public async ValueTask DisposeAsync()
     {
         if (!_process.HasExited)
@@ -131,6 +150,9 @@ internal sealed partial class Child : IAsyncDisposable
 
     [LibraryImport("libc", EntryPoint = "clock_gettime")]
     private static partial int GetTime(int clock, out TimeSpec time);
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int SendSignal(int process, int signal);
 
     /// <summary>struct timespec of 64-bit systems.</summary>
     [StructLayout(LayoutKind.Sequential)]

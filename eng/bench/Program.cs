@@ -17,7 +17,7 @@ var duration = new Option<int?>("--duration") { Description = "Seconds of each m
 var warmUp = new Option<int>("--warmup") { Description = "Seconds of load before the first measurement of each server.", DefaultValueFactory = static _ => 10 };
 var logging = new Option<ServerLogging>("--server-logging")
 {
-    Description = "The log of the sample: as its appsettings.json has it, or none of any request.",
+    Description = "The log of the applications: as their appsettings.json has it, or none of any request.",
     DefaultValueFactory = static _ => ServerLogging.Shipped,
 };
 var docs = new Option<FileInfo>("--docs")

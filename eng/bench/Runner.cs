@@ -6,7 +6,7 @@ namespace Evio.Bench;
 /// <param name="Pairs">How often each variant is measured.</param>
 /// <param name="Duration">Seconds of each measurement.</param>
 /// <param name="WarmUp">Seconds of load that each server gets before the first.</param>
-/// <param name="Logging">What the sample logs.</param>
+/// <param name="Logging">What the applications log.</param>
 internal sealed record RunOptions(
     int Pairs, int Duration, int WarmUp, IReadOnlyCollection<string> Transports, ServerLogging Logging = ServerLogging.Shipped)
 {
@@ -20,7 +20,7 @@ internal sealed record RunOptions(
     /// <summary>For connections that do nothing: code that is half compiled has the same memory per connection.</summary>
     public int WarmUpOfIdle => Math.Min(WarmUp, 3);
 
-    public int WarmUpOf(Scenario scenario, Variant variant) => variant.IsSample ? WarmUp * scenario.WarmUpFactor : Math.Min(WarmUp, WarmUpOfC);
+    public int WarmUpOf(Scenario scenario, Variant variant) => variant.IsApplication ? WarmUp * scenario.WarmUpFactor : Math.Min(WarmUp, WarmUpOfC);
 
     public double ExpectedSeconds(Scenario scenario) =>
         scenario.Variants.Where(variant => Variant.Matches(variant, Transports)).Sum(variant => scenario.IdleConnections is null
@@ -28,7 +28,7 @@ internal sealed record RunOptions(
             : Pairs * (StartSeconds + WarmUpOfIdle + IdleSeconds));
 }
 
-/// <summary>What the sample logs while it is measured.</summary>
+/// <summary>What an application logs while it is measured.</summary>
 internal enum ServerLogging
 {
     /// <summary>What its appsettings.json says.</summary>
@@ -48,18 +48,20 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
         Contender[] contenders =
         [
             .. scenario.Variants
-                .Where(variant => Variant.Matches(variant, options.Transports) && (variant.IsSample || Tool.Compiler.IsInstalled))
+                .Where(variant => Variant.Matches(variant, options.Transports) && (variant.IsApplication || Tool.Compiler.IsInstalled))
                 .Select(static variant => new Contender(variant)),
         ];
         double? rate = null;
         // What the handlers call, for all variants the same, and on the load's processor: it is no part of what is measured.
         await using var backend = scenario.CallsOut
-            ? await Server.StartAsync(Variant.CEpoll, ServerPort.Http, [], workshop, processors.Load, cancellation)
+            ? await Server.StartAsync(Variant.CEpoll, workshop.EpollServer, ServerPort.Http, [], processors.Load, cancellation)
             : null;
+        await using var database = scenario.UsesDatabase ? await Database.StartAsync(processors.Load, cancellation) : null;
         IReadOnlyList<string> switches =
         [
             .. scenario.Switches,
             .. backend is null ? (string[])[] : ["--call-out", $"http://127.0.0.1:{backend.Port}/string"],
+            .. database is null ? (string[])[] : ["--database", database.ConnectionString],
             .. options.Logging == ServerLogging.None ? Server.WithoutLog : [],
         ];
         try
@@ -139,7 +141,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
     }
 
     private Task<Server> StartAsync(Variant variant, Scenario scenario, IReadOnlyList<string> switches, CancellationToken cancellation) =>
-        Server.StartAsync(variant, scenario.Port, switches, workshop, processors.Server, cancellation);
+        Server.StartAsync(variant, workshop.ProgramOf(scenario, variant), scenario.Port, switches, processors.Server, cancellation);
 
     private static string Shorten(string answer) => answer.Length <= MaxShownAnswer ? answer : answer[..MaxShownAnswer] + "...";
 

@@ -12,9 +12,20 @@ internal enum ServerPort
     UdpEcho,
 }
 
+/// <summary>The application that answers in a scenario.</summary>
+internal enum Application
+{
+    /// <summary>samples/WebApp.</summary>
+    Sample,
+
+    /// <summary>eng/bench/ecosystem, with what applications use besides ASP.NET Core.</summary>
+    Ecosystem,
+}
+
 /// <summary>An HTTP request that all variants of a scenario must answer alike.</summary>
 /// <param name="Json">With it, the request is a POST.</param>
-internal sealed record Probe(string Path, string? Json = null, string? AcceptEncoding = null);
+/// <param name="Call">With it, the request is a call of gRPC.</param>
+internal sealed record Probe(string Path, string? Json = null, string? AcceptEncoding = null, GrpcCall? Call = null);
 
 internal sealed record Scenario(string Name, string Title, ServerPort Port, IReadOnlyList<Variant> Variants, Load Load)
 {
@@ -33,11 +44,16 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
     /// <summary>What all variants must answer alike, except for the date.</summary>
     public Probe? Probe { get; init; }
 
-    /// <summary>What the sample has to be started with.</summary>
+    public Application Application { get; init; }
+
+    /// <summary>What the application has to be started with.</summary>
     public IReadOnlyList<string> Switches { get; init; } = [];
 
     /// <summary>Whether handlers call another server, for which the server in C is started.</summary>
     public bool CallsOut { get; init; }
+
+    /// <summary>Whether handlers read from PostgreSQL, which is started and filled for it.</summary>
+    public bool UsesDatabase { get; init; }
 
     /// <summary>With this, the load is no closed loop: requests come at this fraction of the rate that the baseline manages.</summary>
     public double? RateOfBaseline { get; init; }
@@ -86,10 +102,29 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         },
     ];
 
+    /// <summary>Of what applications use besides ASP.NET Core.</summary>
+    private static IReadOnlyList<Scenario> Ecosystem { get; } =
+    [
+        Grpc("grpc-unary", "gRPC, unary calls that get their message back", "/bench.Talk/Say", answers: 1),
+        Grpc("grpc-stream", "gRPC, calls that get their message back 20 times", "/bench.Talk/Repeat", answers: 20),
+        // Without a probe: a hub answers in its own protocol, and the load compares every answer with what it must be.
+        new("signalr-echo-64", "SignalR invocations with a string of 64 bytes, JSON over WebSocket, 64 connections", ServerPort.Http,
+            Variant.Kestrel, new OwnLoad("signalr", "--path", "/hub")),
+        Wrk("yarp-64", "GET through a reverse proxy, YARP over HttpClient's own sockets", "/string") with { CallsOut = true },
+        Wrk("pg-row-64", "GET of a row of PostgreSQL as JSON", "/row", probe: "/row?id=42") with { UsesDatabase = true },
+        Wrk("pg-rows-20-64", "GET of 20 rows of PostgreSQL, a query for each, as JSON", "/rows", probe: "/rows?id=42") with
+        {
+            UsesDatabase = true,
+        },
+        Wrk("pg-fortunes-64", "GET of a page with 12 rows of PostgreSQL", "/fortunes") with { UsesDatabase = true },
+        Wrk("cached-row-64", "GET of a row of an IMemoryCache as JSON", "/cached-row", probe: "/cached-row?id=42"),
+    ];
+
     /// <summary>In the order of the report.</summary>
     public static IReadOnlyList<Scenario> All { get; } =
     [
         .. Ordinary,
+        .. Ecosystem.Select(static scenario => scenario with { Application = Application.Ecosystem }),
         .. from path in (string[])["plaintext", "json"]
            from connections in (int[])[1, 64, 512]
            select KeepAlive(path, connections),
@@ -136,19 +171,16 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         new("udp-echo", "datagrams of 64 bytes through the callback API, 64 peers", ServerPort.UdpEcho, Variant.NativeAndC, new OwnLoad("udp")),
     ];
 
+    public IEnumerable<Tool> Tools => [Load.Tool, .. CallsOut ? [Tool.Compiler] : (Tool[])[], .. UsesDatabase ? Database.Tools : []];
+
     /// <summary>Why it cannot be run here; null when it can.</summary>
     public string? Obstacle
     {
         get
         {
-            if (!Load.Tool.IsInstalled)
+            if (Tools.Select(static tool => tool.Obstacle).FirstOrDefault(static obstacle => obstacle is not null) is { } obstacle)
             {
-                return $"{Load.Tool.Command} is not installed (package {Load.Tool.Package})";
-            }
-
-            if (CallsOut && !Tool.Compiler.IsInstalled)
-            {
-                return $"{Tool.Compiler.Command} is not installed (package {Tool.Compiler.Package}), which makes the other server";
+                return obstacle;
             }
 
             return IdleConnections is { } count && Machine.MaxOpenFiles() < count + FilesBesideConnections
@@ -159,7 +191,7 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
 
     private static Scenario Wrk(
         string name, string title, string path, int connections = 64, ServerPort port = ServerPort.Http, string? json = null,
-        string? acceptEncoding = null, int? pipeline = null) =>
+        string? acceptEncoding = null, int? pipeline = null, string? probe = null) =>
         new(
             name, $"{title}, keep-alive, {connections} connections", port, Variant.Kestrel,
             new WrkLoad(connections, path, port == ServerPort.Https ? "https" : "http")
@@ -168,8 +200,20 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
                 Script = json is not null ? WrkScript.PostJson(json) : pipeline is { } depth ? WrkScript.Pipeline(depth) : null,
             })
         {
-            Probe = new(path, json, acceptEncoding),
+            Probe = new(probe ?? path, json, acceptEncoding),
         };
+
+    private static Scenario Grpc(string name, string title, string path, int answers)
+    {
+        var call = new GrpcCall("Hello, World!", answers);
+        return new(
+            name, $"{title}, HTTP/2 without TLS, 16 connections of 32 streams", ServerPort.H2c, Variant.Kestrel,
+            new H2Load(16, 32, path) { Call = call })
+        {
+            Probe = new(path, Call: call),
+            WarmUpFactor = 3,
+        };
+    }
 
     private static Scenario KeepAlive(string path, int connections) =>
         new(

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 using Evio.Transport.Testing;
 
@@ -9,17 +10,17 @@ internal sealed class Server : IAsyncDisposable
     private static readonly TimeSpan StartTimeout = TimeSpan.FromSeconds(60);
 
     private readonly Child _process;
-    private readonly string _scheme;
+    private readonly ServerPort _kind;
 
-    private Server(Variant variant, string scheme, int port, Child process)
+    private Server(Variant variant, ServerPort kind, int port, Child process)
     {
         Variant = variant;
         Port = port;
-        _scheme = scheme;
+        _kind = kind;
         _process = process;
     }
 
-    /// <summary>Switches of the sample with which it logs nothing of a request.</summary>
+    /// <summary>Switches of an application with which it logs nothing of a request.</summary>
     public static IReadOnlyList<string> WithoutLog { get; } =
     [
         "--Logging:LogLevel:Default", "None",
@@ -34,15 +35,16 @@ internal sealed class Server : IAsyncDisposable
 
     public Child Process => _process;
 
-    /// <param name="switches">What the sample gets besides its transport and its port.</param>
+    /// <param name="program">The variant's.</param>
+    /// <param name="switches">What an application gets besides its transport and its port.</param>
     public static async Task<Server> StartAsync(
-        Variant variant, ServerPort port, IReadOnlyList<string> switches, Workshop workshop, int processor, CancellationToken cancellation)
+        Variant variant, string program, ServerPort port, IReadOnlyList<string> switches, int processor, CancellationToken cancellation)
     {
         var number = FreePorts.Find(1)[0];
-        string[] arguments = variant.IsSample
-            ? ["--transport", variant.Transport!, "--scheduling", variant.Scheduling, "--loops", "1", .. SampleAddress(port, number), .. switches]
+        string[] arguments = variant.IsApplication
+            ? ["--transport", variant.Transport!, "--scheduling", variant.Scheduling, "--loops", "1", .. ApplicationAddress(port, number), .. switches]
             : [EpollServerSwitch(port), $"{number}"];
-        var start = Child.Pinned(processor, variant.IsSample ? workshop.Sample : workshop.EpollServer, arguments);
+        var start = Child.Pinned(processor, program, arguments);
 
         const string inlineCompletions = "DOTNET_SYSTEM_NET_SOCKETS_INLINE_COMPLETIONS";
         start.Environment.Remove(inlineCompletions);
@@ -51,12 +53,12 @@ internal sealed class Server : IAsyncDisposable
             start.Environment[inlineCompletions] = "1";
         }
 
-        var server = new Server(variant, port == ServerPort.Https ? "https" : "http", number, Child.Start(start));
+        var server = new Server(variant, port, number, Child.Start(start));
         try
         {
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             limit.CancelAfter(StartTimeout);
-            await server._process.WaitForOutputAsync(variant.IsSample ? "Application started." : "serving", limit.Token);
+            await server._process.WaitForOutputAsync(variant.IsApplication ? "Application started." : "serving", limit.Token);
             return server;
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
@@ -71,7 +73,9 @@ internal sealed class Server : IAsyncDisposable
         }
     }
 
-    /// <summary>Status, header fields and body of the answer, its date left out. How a body is divided into chunks is the server's affair.</summary>
+    /// <summary>
+    /// Status, header fields, body and trailers of the answer, its date left out. How a body is divided into chunks is the server's affair.
+    /// </summary>
     public async Task<string> ProbeAsync(Probe probe, CancellationToken cancellation)
     {
         using var client = new HttpClient(new SocketsHttpHandler
@@ -80,10 +84,21 @@ internal sealed class Server : IAsyncDisposable
             // The sample has made its certificate by itself.
             SslOptions = { RemoteCertificateValidationCallback = static (_, certificate, _, _) => certificate?.Subject == "CN=localhost" },
         });
-        using var request = new HttpRequestMessage(probe.Json is null ? HttpMethod.Get : HttpMethod.Post, $"{_scheme}://127.0.0.1:{Port}{probe.Path}");
+        using var request = new HttpRequestMessage(
+            probe.Json is null && probe.Call is null ? HttpMethod.Get : HttpMethod.Post,
+            $"{(_kind == ServerPort.Https ? "https" : "http")}://127.0.0.1:{Port}{probe.Path}")
+        {
+            Version = _kind == ServerPort.H2c ? HttpVersion.Version20 : HttpVersion.Version11,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
         if (probe.Json is not null)
         {
             request.Content = new StringContent(probe.Json, Encoding.UTF8, "application/json");
+        }
+        else if (probe.Call is not null)
+        {
+            request.Content = new ByteArrayContent(probe.Call.Frame()) { Headers = { ContentType = new(GrpcCall.ContentType) } };
+            request.Headers.TE.Add(new("trailers"));
         }
 
         if (probe.AcceptEncoding is not null)
@@ -101,7 +116,13 @@ internal sealed class Server : IAsyncDisposable
                 answer.AppendLine(Invariant($"{name}: {values}"));
             }
 
-            return answer.AppendLine().Append(Encoding.Latin1.GetString(await response.Content.ReadAsByteArrayAsync(cancellation))).ToString();
+            answer.AppendLine().Append(Encoding.Latin1.GetString(await response.Content.ReadAsByteArrayAsync(cancellation)));
+            foreach (var (name, values) in response.TrailingHeaders.NonValidated)
+            {
+                answer.AppendLine().Append(Invariant($"{name}: {values}"));
+            }
+
+            return answer.ToString();
         }
         catch (HttpRequestException failure)
         {
@@ -111,7 +132,7 @@ internal sealed class Server : IAsyncDisposable
 
     public ValueTask DisposeAsync() => _process.DisposeAsync();
 
-    private static string[] SampleAddress(ServerPort port, int number)
+    private static string[] ApplicationAddress(ServerPort port, int number)
     {
         // Kestrel always listens on something; where the scenario is not about that, on a port of the system's choice.
         string[] aside = ["--urls", "http://127.0.0.1:0"];

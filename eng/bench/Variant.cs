@@ -36,12 +36,13 @@ internal sealed record Variant(string Name, string Description)
 
     public static IReadOnlyList<Variant> All { get; } = [.. Kestrel, Native, NativeOnSockets, CEpoll];
 
-    /// <summary>The sample's --transport and --scheduling; null for a program that is not the sample.</summary>
+    /// <summary>An application's --transport and --scheduling; null for the server in C.</summary>
     public string? Transport { get; private init; }
 
     public string Scheduling { get; private init; } = "";
 
-    public bool IsSample => Transport is not null;
+    /// <summary>Whether it is an application on .NET.</summary>
+    public bool IsApplication => Transport is not null;
 
     /// <summary>Names of variants, or <c>evio</c> for all on evio's loops.</summary>
     public static bool Matches(Variant variant, IReadOnlyCollection<string> names) =>

@@ -10,6 +10,7 @@ internal sealed class Workshop
         Root = root;
         Output = Path.Combine(root, "artifacts", "bench");
         Sample = Path.Combine(Output, "sample", "WebApp");
+        Ecosystem = Path.Combine(Output, "ecosystem", "Evio.Bench.Ecosystem");
         EpollServer = Path.Combine(Output, "epoll-server");
         LoadGenerator = Path.Combine(Output, "load");
     }
@@ -19,6 +20,8 @@ internal sealed class Workshop
     public string Output { get; }
 
     public string Sample { get; }
+
+    public string Ecosystem { get; }
 
     public string EpollServer { get; }
 
@@ -38,12 +41,21 @@ internal sealed class Workshop
         throw new BenchException($"{AppContext.BaseDirectory} is in no checkout of the project.");
     }
 
-    public async Task PrepareAsync(bool withC, CancellationToken cancellation)
+    /// <summary>What is started for a variant of a scenario.</summary>
+    public string ProgramOf(Scenario scenario, Variant variant) =>
+        !variant.IsApplication ? EpollServer : scenario.Application == Application.Sample ? Sample : Ecosystem;
+
+    public async Task PrepareAsync(IEnumerable<Application> applications, bool withC, CancellationToken cancellation)
     {
         Directory.CreateDirectory(Output);
-        await Child.RunToEndAsync(
-            new ProcessStartInfo("dotnet", ["publish", Path.Combine(Root, "samples", "WebApp"), "-c", "Release", "-o", Path.GetDirectoryName(Sample)!]),
-            cancellation);
+        foreach (var application in applications)
+        {
+            var (project, program) = application == Application.Sample ? ("samples/WebApp", Sample) : ("eng/bench/ecosystem", Ecosystem);
+            var folder = Path.GetDirectoryName(program)!;
+            await Child.RunToEndAsync(
+                new ProcessStartInfo("dotnet", ["publish", Path.Combine(Root, project), "-c", "Release", "-o", folder]), cancellation);
+        }
+
         if (withC)
         {
             var sources = Path.Combine(Root, "eng", "bench");

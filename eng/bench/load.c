@@ -1,10 +1,10 @@
 // The load that wrk and h2load cannot make, on one thread: closed loops over TCP and UDP, HTTP with a fixed number of requests per
-// connection or at a fixed rate, uploads, WebSocket, and connections that do nothing. HTTP bodies have a length or come in chunks.
+// connection or at a fixed rate, uploads, WebSocket, SignalR, and connections that do nothing. HTTP bodies have a length or come in chunks.
 // Every answer is checked; whatever is not the answer that it had to be is counted as failed. The last line of the output is the result
 // as JSON.
 //
 //   load http --port P --seconds S --path /x [--connections N] [--pipeline N] [--requests N (per connection)] [--rate N] [--upload BYTES]
-//   load echo|udp|ws --port P --seconds S [--connections N] [--size BYTES]
+//   load echo|udp|ws|signalr --port P --seconds S [--path /x] [--connections N] [--size BYTES]
 //   load idle --port P --path /x --connections N       prints "open" when all are, and goes on when its input ends
 
 #define _GNU_SOURCE
@@ -28,12 +28,14 @@ enum {
     HEAD_SIZE = 4096,
     MAX_EVENTS = 1024,
     MAX_WS_SIZE = 125,              // of a frame with the short form of the length
+    MAX_SIGNALR_SIZE = 1024,        // so that a message fits where heads do
+    SIGNALR_EXTRA = 256,            // of a message besides its text
     CONNECTIONS_PER_ADDRESS = 4000, // far below the number of ephemeral ports
     PATIENCE_S = 10,                // for the answers that are under way when the time is over
     LOSS_S = 1,                     // a datagram without answer for so long is lost
 };
 
-typedef enum { MODE_HTTP, MODE_ECHO, MODE_UDP, MODE_WS, MODE_IDLE } load_mode;
+typedef enum { MODE_HTTP, MODE_ECHO, MODE_UDP, MODE_WS, MODE_SIGNALR, MODE_IDLE } load_mode;
 
 // What comes next of a body in chunks; a body with a length has none of it.
 typedef enum { CHUNK_NONE, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, CHUNK_LAST_END } chunk_part;
@@ -47,19 +49,22 @@ static const char *path = "/";
 typedef struct {
     int fd, id;
     bool is_open, wants_write, waits_for_end, in_handshake;
+    bool in_hub_handshake; // SignalR: the one that follows WebSocket's
     int outstanding;      // answers that are still to come
     int requests;         // sent on this connection
     uint64_t asked;       // when the request under way was, or had to be, sent
     const char *out;      // what is being sent, ...
     size_t out_left;
     size_t upload_left;   // ... and the body after it
-    size_t got;           // fixed answers: bytes of the answer so far
-    size_t body_left;     // HTTP: bytes of the body, or of its chunk, still to come
+    size_t got;           // fixed answers: bytes of the answer so far; SignalR: of a frame's head
+    size_t body_left;     // HTTP: bytes of the body, or of its chunk, still to come; SignalR: of the frame
     chunk_part chunk;
     int chunk_digits;     // of its size, so far
-    size_t head_length;   // HTTP: the part of a head that has arrived
+    size_t head_length;   // HTTP: the part of a head that has arrived; SignalR: of a message
     char head[HEAD_SIZE];
-    char *message, *answer; // fixed exchanges: what is sent, and what has to come back
+    unsigned char frame[4]; // SignalR: a frame's head
+    char *message, *answer; // fixed exchanges and SignalR: what is sent, and what has to come back
+    char *text;             // SignalR: the argument
 } connection;
 
 static connection *connections;
@@ -68,6 +73,7 @@ static bool is_ending;
 static char *request, *last_request; // HTTP: a batch of requests; the last one of a connection
 static size_t request_length, last_request_length, message_length, answer_length;
 static char handshake[512];
+static const unsigned char ws_key[] = {0x37, 0xfa, 0x21, 0x3d};
 
 static long answered, failed;
 static char failure[256];
@@ -174,6 +180,7 @@ static bool open_connection(connection *c) {
 
     c->is_open = true;
     c->wants_write = c->waits_for_end = false;
+    c->in_hub_handshake = mode == MODE_SIGNALR;
     c->outstanding = c->requests = 0;
     c->chunk = CHUNK_NONE;
     c->out_left = c->upload_left = c->got = c->body_left = c->head_length = 0;
@@ -214,6 +221,37 @@ static void send_more(connection *c) {
     }
 }
 
+// Makes the next message, in a masked frame, and what has to come back. Each of SignalR's messages ends with a byte of 0x1e.
+static void prepare_hub_message(connection *c) {
+    char json[MAX_SIGNALR_SIZE + SIGNALR_EXTRA];
+    if (c->in_hub_handshake) {
+        strcpy(json, "{\"protocol\":\"json\",\"version\":1}\x1e");
+        strcpy(c->answer, "{}");
+    } else {
+        snprintf(json, sizeof json, "{\"type\":1,\"invocationId\":\"%d\",\"target\":\"Echo\",\"arguments\":[\"%s\"]}\x1e", c->requests,
+                 c->text);
+        snprintf(c->answer, MAX_SIGNALR_SIZE + SIGNALR_EXTRA, "{\"type\":3,\"invocationId\":\"%d\",\"result\":\"%s\"}", c->requests,
+                 c->text);
+    }
+
+    size_t length = strlen(json), head = 0;
+    c->message[head++] = (char)0x81;
+    if (length <= MAX_WS_SIZE) {
+        c->message[head++] = (char)(0x80 | length);
+    } else {
+        c->message[head++] = (char)(0x80 | 126);
+        c->message[head++] = (char)(length >> 8);
+        c->message[head++] = (char)length;
+    }
+    memcpy(c->message + head, ws_key, sizeof ws_key);
+    head += sizeof ws_key;
+    for (size_t i = 0; i < length; i++) {
+        c->message[head + i] = (char)(json[i] ^ ws_key[i % 4]);
+    }
+    c->out = c->message;
+    c->out_left = head + length;
+}
+
 // due: from when on the answer is waited for
 static void ask(connection *c, uint64_t due) {
     c->asked = due;
@@ -228,6 +266,9 @@ static void ask(connection *c, uint64_t due) {
         c->out = is_last ? last_request : request;
         c->out_left = is_last ? last_request_length : request_length;
         c->upload_left = upload;
+    } else if (mode == MODE_SIGNALR) {
+        c->outstanding = 1;
+        prepare_hub_message(c);
     } else {
         c->outstanding = 1;
         c->out = c->message;
@@ -246,7 +287,7 @@ static void go_on(connection *c) {
     if (c->is_open) {
         ask(c, now);
     } else {
-        c->in_handshake = mode == MODE_WS;
+        c->in_handshake = mode == MODE_WS || mode == MODE_SIGNALR;
         if (open_connection(c)) {
             ask(c, now);
         }
@@ -257,6 +298,8 @@ static void on_answer(connection *c) {
     c->outstanding--;
     if (c->in_handshake) {
         c->in_handshake = false;
+    } else if (c->in_hub_handshake) {
+        c->in_hub_handshake = false;
     } else {
         answered++;
         record(now_ns() - c->asked);
@@ -398,6 +441,59 @@ static void on_fixed(connection *c, const char *data, size_t length) {
     }
 }
 
+// Takes what stands before the end of a message. The server may ping at any time.
+static bool take_hub_message(connection *c) {
+    static const char ping[] = "{\"type\":6}";
+    const char *message = c->head;
+    size_t length = c->head_length;
+    c->head_length = 0;
+    if (length == sizeof ping - 1 && memcmp(message, ping, length) == 0) {
+        return true;
+    }
+    if (c->outstanding == 0 || length != strlen(c->answer) || memcmp(message, c->answer, length) != 0) {
+        char text[200];
+        snprintf(text, sizeof text, "another message than it had to be: %.*s", (int)length, message);
+        break_connection(c, text);
+        return false;
+    }
+    on_answer(c);
+    return true;
+}
+
+// Messages come in frames of text, which they need not have for themselves.
+static void on_hub(connection *c, const char *data, size_t length) {
+    while (length > 0) {
+        if (c->body_left == 0) {
+            c->frame[c->got++] = (unsigned char)*data++;
+            length--;
+            bool is_long = c->got >= 2 && c->frame[1] == 126;
+            if ((c->frame[0] & 0x7f) > 1 || (c->got >= 2 && c->frame[1] > 126)) {
+                break_connection(c, "another frame than one of text");
+                return;
+            }
+            if (c->got == (is_long ? 4 : 2)) {
+                c->body_left = is_long ? (size_t)(c->frame[2] << 8 | c->frame[3]) : c->frame[1];
+                c->got = 0;
+            }
+            continue;
+        }
+
+        char byte = *data++;
+        length--;
+        c->body_left--;
+        if (byte == 0x1e) {
+            if (!take_hub_message(c)) {
+                return;
+            }
+        } else if (c->head_length == HEAD_SIZE) {
+            break_connection(c, "a message without end");
+            return;
+        } else {
+            c->head[c->head_length++] = byte;
+        }
+    }
+}
+
 static void on_readable(connection *c) {
     static char buffer[BUFFER_SIZE];
     ssize_t received = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
@@ -410,6 +506,8 @@ static void on_readable(connection *c) {
         break_connection(c, received < 0 ? strerror(errno) : "the server closed the connection");
     } else if (mode == MODE_HTTP || c->in_handshake) {
         on_http(c, buffer, (size_t)received);
+    } else if (mode == MODE_SIGNALR) {
+        on_hub(c, buffer, (size_t)received);
     } else {
         on_fixed(c, buffer, (size_t)received);
     }
@@ -432,7 +530,7 @@ static void look_for_losses(void) {
 
 static void run(void) {
     for (int i = 0; i < connection_count; i++) {
-        connections[i].in_handshake = mode == MODE_WS;
+        connections[i].in_handshake = mode == MODE_WS || mode == MODE_SIGNALR;
         if (open_connection(&connections[i]) && rate == 0) {
             ask(&connections[i], now_ns());
         }
@@ -541,7 +639,6 @@ static void prepare_http(void) {
 
 static void prepare_messages(void) {
     size_t head = mode == MODE_WS ? 6 : 0, answer_head = mode == MODE_WS ? 2 : 0;
-    static const unsigned char key[] = {0x37, 0xfa, 0x21, 0x3d};
     message_length = head + size;
     answer_length = answer_head + size;
     for (int i = 0; i < connection_count; i++) {
@@ -556,12 +653,29 @@ static void prepare_messages(void) {
         if (mode == MODE_WS) {
             memcpy(c->answer, (char[]){(char)0x82, (char)size}, 2);
             memcpy(c->message, (char[]){(char)0x82, (char)(0x80 | size)}, 2);
-            memcpy(c->message + 2, key, sizeof key);
+            memcpy(c->message + 2, ws_key, sizeof ws_key);
             for (size_t j = 0; j < size; j++) {
-                c->message[head + j] ^= (char)key[j % 4];
+                c->message[head + j] ^= (char)ws_key[j % 4];
             }
         }
     }
+}
+
+static void prepare_hub_messages(void) {
+    for (int i = 0; i < connection_count; i++) {
+        connection *c = &connections[i];
+        c->message = malloc(MAX_SIGNALR_SIZE + SIGNALR_EXTRA);
+        c->answer = malloc(MAX_SIGNALR_SIZE + SIGNALR_EXTRA);
+        c->text = calloc(1, size + 1);
+
+        // As above, in letters.
+        for (size_t j = 0; j < size; j++) {
+            c->text[j] = (char)('a' + (j < 4 ? (size_t)i >> (4 * j) & 15 : (j * 31 + (size_t)i) % 26));
+        }
+    }
+}
+
+static void prepare_handshake(void) {
     snprintf(handshake, sizeof handshake,
              "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -569,13 +683,13 @@ static void prepare_messages(void) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const modes[] = {"http", "echo", "udp", "ws", "idle"};
+    static const char *const modes[] = {"http", "echo", "udp", "ws", "signalr", "idle"};
     int found = -1;
-    for (int i = 0; argc > 1 && i < 5; i++) {
+    for (int i = 0; argc > 1 && i < (int)(sizeof modes / sizeof *modes); i++) {
         found = strcmp(argv[1], modes[i]) == 0 ? i : found;
     }
     if (found < 0 || argc % 2 != 0) {
-        die("usage: load http|echo|udp|ws|idle --port P ...; see the source");
+        die("usage: load http|echo|udp|ws|signalr|idle --port P ...; see the source");
     }
     mode = (load_mode)found;
     for (int i = 2; i < argc; i += 2) {
@@ -592,6 +706,7 @@ int main(int argc, char **argv) {
         else die("unknown option %s", name);
     }
     if (port <= 0 || connection_count <= 0 || pipeline <= 0 || size < 4 || strlen(path) > 256 || (mode == MODE_WS && size > MAX_WS_SIZE) ||
+        (mode == MODE_SIGNALR && size > MAX_SIGNALR_SIZE) ||
         (requests_per_connection > 0 && (pipeline > 1 || rate > 0))) {
         die("a value is not permitted; see the source");
     }
@@ -613,7 +728,8 @@ int main(int argc, char **argv) {
         connections[i].id = i;
     }
     prepare_http();
-    prepare_messages();
+    prepare_handshake();
+    mode == MODE_SIGNALR ? prepare_hub_messages() : prepare_messages();
     mode == MODE_IDLE ? hold_idle() : run();
 
     printf("\"requests\": %ld, \"failed\": %ld, \"failure\": ", answered, failed);

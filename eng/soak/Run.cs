@@ -46,7 +46,7 @@ internal sealed class Run
         }
 
         var workshop = Workshop.Find();
-        await workshop.PrepareAsync(withC: false, cancellation);
+        await workshop.PrepareAsync([Application.Sample], withC: false, cancellation);
         var servers = new List<SoakServer>();
         try
         {

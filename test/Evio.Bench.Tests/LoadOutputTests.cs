@@ -32,6 +32,7 @@ public class LoadOutputTests
         finished in 2.00s, 31234.50 req/s, 2.21MB/s
         requests: 62469 total, 62981 started, 62469 done, 62469 succeeded, 0 failed, 0 errored, 0 timeout
         status codes: 62469 2xx, 0 3xx, 0 4xx, 0 5xx
+        traffic: 1.68MB (1761620) total, 12.33KB (12624) headers (space savings 94.66%), 1.19MB (1249380) data
         """;
 
     [Fact]
@@ -86,6 +87,23 @@ public class LoadOutputTests
 
         Assert.Equal(12, run.Failed);
         Assert.Contains("9 failed", run.Failure, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(62469, 0)]
+    [InlineData(62469 - 512, 0)]
+    [InlineData(62469 + 512, 0)]
+    [InlineData(62469 - 513, 513)]
+    [InlineData(0, 62469)]
+    public void CallsOfGrpcWithoutMessagesAreFailed(int messages, long failed)
+    {
+        var load = new H2Load(16, 32, "/") { Call = new GrpcCall("Hello, World!", 1) };
+        var output = H2LoadRun.Replace("1249380", $"{messages * 20}", StringComparison.Ordinal);
+
+        var run = load.CheckData(output, H2Load.Parse(output, 2, ["1\t200\t300"]), load.Call);
+
+        Assert.Equal(failed, run.Failed);
+        Assert.Equal(failed > 0, run.Failure is not null);
     }
 
     [Fact]
