@@ -91,6 +91,24 @@ internal sealed partial class Child : IAsyncDisposable
         // Results are error numbers here, not flags that errno explains.
         GetCpuClock(Id, out var clock) == 0 && GetTime(clock, out var time) == 0 ? time.Seconds + (time.Nanoseconds / 1e9) : null;
 
+    /// <summary>Waits until it has next to nothing more to do, or for some seconds if it always has.</summary>
+    public async Task WaitUntilIdleAsync(CancellationToken cancellation)
+    {
+        var interval = TimeSpan.FromMilliseconds(300);
+        var before = CpuSeconds();
+        for (var i = 0; i < 15; i++)
+        {
+            await Task.Delay(interval, cancellation);
+            var now = CpuSeconds();
+            if (now - before < interval.TotalSeconds * 0.03)
+            {
+                return;
+            }
+
+            before = now;
+        }
+    }
+
     /// <summary>Forgets the peak of the resident memory so far.</summary>
     public void ResetPeakMemory() => File.WriteAllText($"/proc/{Id}/clear_refs", "5");
 

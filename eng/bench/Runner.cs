@@ -42,6 +42,7 @@ internal enum ServerLogging
 internal sealed class Runner(Workshop workshop, RunOptions options, (int Server, int Load) processors, Progress progress)
 {
     private const int MaxShownAnswer = 2000;
+    private const int RoundOfWarmUp = 2;
 
     public async Task<ScenarioResult> RunAsync(Scenario scenario, CancellationToken cancellation)
     {
@@ -134,9 +135,19 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
 
                 if (options.WarmUpOf(scenario, contender.Variant) is > 0 and var seconds)
                 {
-                    await MeasureAsync(scenario.Load, server, seconds, cancellation);
+                    await WarmUpAsync(scenario.Load, server, seconds, cancellation);
                 }
             });
+        }
+    }
+
+    /// <summary>Loads it again and again, and lets its compiler, which has to share the processor with the load, catch up in between.</summary>
+    private async Task WarmUpAsync(Load load, Server server, int seconds, CancellationToken cancellation)
+    {
+        for (var left = seconds; left > 0; left -= RoundOfWarmUp)
+        {
+            _ = await MeasureAsync(load, server, Math.Min(left, RoundOfWarmUp), cancellation);
+            await server.Process.WaitUntilIdleAsync(cancellation);
         }
     }
 
