@@ -9,7 +9,9 @@ namespace Evio.Transport.Pipes;
 /// <remarks>
 /// <para>
 /// Inside of <see cref="UserCalls"/> their end is that moment. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item of this is put before all others
-/// that this thread has, and runs when the thread has done the one that it is doing, and what that has put before it in the same way; or at once, on an idle thread, which sends. Before that it may be the reader that is about to wait, on the same thread; or
+/// that this thread has, and runs when the thread has done the one that it is doing, and what that has put before it in the same way; or at once, on an idle thread, which sends. A flush that is alone by then is a part of
+/// something of which more may come before long: it goes to the end of the pool's queue, where everything goes on the Sockets transport, and takes along what is flushed before its turn.
+/// Before that it may be the reader that is about to wait, on the same thread; or
 /// the output that comes to <see cref="Limit"/>. And if the thread is not through two looks later, since it blocks or computes, the monitor sends (<see cref="IWatched"/>), and
 /// nothing more waits until then.
 /// </para>
@@ -33,6 +35,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     // The thread behind whose work item this is in the queue of the pool; 0 when it is not.
     private int _queuedBy;
+
+    // Whether it has been there before, and is at the end of that queue now.
+    private bool _isAtEnd;
 
     // What was learned about flushes behind work items.
     private int _lonely;
@@ -65,14 +70,14 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return false;
         }
 
-        if (_thread == thread)
+        if (Waits && (_isAtEnd ? !isInside : _thread == thread))
         {
             _flushes++;
             (_lonely, _direct) = (0, 0);
             return true;
         }
 
-        if (_thread != 0)
+        if (Waits && !_isAtEnd)
         {
             // Nobody waits for the end of another thread's work.
             return false;
@@ -93,13 +98,18 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             _queuedBy = thread;
             next = Preparation.Queue;
         }
-        else if (_queuedBy != thread)
+        else if (_queuedBy != thread && !_isAtEnd)
         {
             return false;
+        }
+        else
+        {
+            _queuedBy = thread;
         }
 
         _thread = thread;
         _flushes = 1;
+        _isAtEnd = false;
         _wait++;
         if (!_isWatched)
         {
@@ -147,13 +157,21 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     }
 
     /// <summary>It has left the queue of the pool.</summary>
-    /// <returns>Whether something waits for that.</returns>
-    internal bool TryDequeue()
+    /// <param name="again">Whether it is to go there once more, to the end.</param>
+    /// <returns>Whether something waits for that, and is to be sent.</returns>
+    internal bool TryDequeue(out bool again)
     {
         var isDue = Waits && _thread == _queuedBy;
         if (_queuedBy == Environment.CurrentManagedThreadId)
         {
             _overdueThread = 0;
+        }
+
+        again = isDue && _flushes == 1 && !_isAtEnd;
+        _isAtEnd = again;
+        if (again)
+        {
+            return false;
         }
 
         _queuedBy = 0;
@@ -172,7 +190,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal bool Look(out bool isOverdue)
     {
         isOverdue = Waits && _seen == _wait;
-        _overdueThread = isOverdue ? _thread : _overdueThread;
+        _overdueThread = isOverdue && !_isAtEnd ? _thread : _overdueThread;
         _seen = _wait;
         return _isWatched = Waits && !isOverdue;
     }

@@ -278,18 +278,24 @@ internal sealed class SocketPipeWriter : PipeWriter
         _ = Send(Sender.Other);
     }
 
-    /// <summary>Sends what waits for the end of a work item of the pool.</summary>
+    /// <summary>Sends what waits for the end of a work item of the pool, or for its turn there.</summary>
     internal void SendQueued()
     {
+        bool again;
+        bool sends;
         lock (_gate)
         {
-            if (!_deferred!.TryDequeue() || !TryBeginSend())
-            {
-                return;
-            }
+            sends = _deferred!.TryDequeue(out again) && TryBeginSend();
         }
 
-        Send();
+        if (again)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(_deferred, preferLocal: false);
+        }
+        else if (sends)
+        {
+            Send();
+        }
     }
 
     /// <summary>Sends what has waited for too long. On the monitor's thread.</summary>

@@ -400,8 +400,8 @@ public sealed class WriterTests
             departures: 2);
         if (!abort)
         {
-            // All together; or each by itself, when the pool is so quick.
-            Assert.Equal((coalesces ? 1 : 5, 5), (fewest, most));
+            // All together; or nearly each by itself, when the pool is so quick, as often as two departures permit.
+            Assert.Equal(coalesces ? (1, 4) : (5, 5), (fewest, most));
         }
     }
 
