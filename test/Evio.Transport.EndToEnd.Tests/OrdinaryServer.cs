@@ -165,6 +165,22 @@ internal sealed class OrdinaryServer : IAsyncDisposable
             _ = Console.ReadLine();
             await context.Response.WriteAsync(", last");
         });
+        application.MapGet("/held-queue", static async context =>
+        {
+            // Whatever comes to the end of the pool's queue comes after this.
+            var released = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            await Task.Yield();
+            ThreadPool.UnsafeQueueUserWorkItem(
+                _ =>
+                {
+                    _ = Console.ReadLine();
+                    released.SetResult();
+                },
+                null);
+            await context.Response.WriteAsync("first");
+            await released.Task;
+            await context.Response.WriteAsync(", last");
+        });
         application.MapGet("/large", static async context =>
         {
             context.Response.ContentLength = LargeLength;

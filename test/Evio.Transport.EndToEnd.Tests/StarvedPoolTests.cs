@@ -6,9 +6,11 @@ namespace Evio.Transport.EndToEnd.Tests;
 /// <summary>A thread pool that has no thread left, and handlers that hold theirs.</summary>
 public sealed class StarvedPoolTests
 {
-    /// <summary>Its handler flushes, and then blocks, on the thread that was given to it or, having yielded, on the only one of the pool.</summary>
+    /// <summary>
+    /// Its handler flushes, and then blocks, on the thread that was given to it or, having yielded, on the only one of the pool; or it waits, and something else blocks that one, before the flush has its turn there.
+    /// </summary>
     [Theory]
-    [EvioTransports("/held", "/held?yields")]
+    [EvioTransports("/held", "/held?yields", "/held-queue")]
     public async Task The_first_bytes_of_a_stream_arrive_while_its_handler_blocks(TransportKind kind, string path)
     {
         await using var server = await OrdinaryServer.StartAsync(kind, isPoolLimited: true);

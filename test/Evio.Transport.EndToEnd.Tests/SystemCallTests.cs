@@ -15,8 +15,8 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
     private const int Pipelined = 16;
     private const int Streams = 32;
 
-    // A machine that is busy adds calls, on both transports: a thread that is held up in the middle of an answer is found to take long, and its first part leaves alone. It never takes any away, so
-    // the least of some runs is what the answers cost.
+    // A machine that is busy adds calls: a thread that is held up in the middle of an answer is found to take long, and its first part leaves alone. So the least of some runs is what the answers
+    // cost. To a client that asks one thing at a time no answer costs less than one send.
     private const int MaxRuns = 8;
     private const double Tolerance = 1.1;
 
@@ -64,7 +64,7 @@ public sealed class SystemCallTests(SystemCallTests.Servers servers) : IClassFix
         });
     }
 
-    /// <summary>The first part leaves when the thread that calls the handler is through with it. The others come from the pool, and leave together where the other transport's sender would come no earlier.</summary>
+    /// <summary>The first part leaves when the thread that calls the handler is through with it. The others are written on the pool, one right after the other, and leave together.</summary>
     [Theory, EvioTransports]
     public Task Streamed_items_are_sent_once_from_each_of_two_threads(TransportKind kind) => AssertLeastAsync(
         kind, static server => GetAllAsync(server.Http, "http", "/items"), static calls => Assert.InRange(calls.Sends, Rounds, 2 * Tolerance * Rounds));

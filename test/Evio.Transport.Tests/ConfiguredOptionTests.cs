@@ -413,7 +413,6 @@ public sealed class ConfiguredOptionTests
     /// <summary>This process's listening TCP sockets, which the transport shows to nobody.</summary>
     private static class ListeningSockets
     {
-        private const int TcpInfo = 11;
         private const int OffsetOfMaxAckBacklog = 28;
 
         /// <summary>The queue lengths given to listen(2): the kernel tells them in <c>tcpi_sacked</c> of a listening socket (tcp(7), <c>TCP_INFO</c>).</summary>
@@ -427,7 +426,7 @@ public sealed class ConfiguredOptionTests
                 {
                     using var handle = new SafeSocketHandle(int.Parse(entry.Name, CultureInfo.InvariantCulture), ownsHandle: false);
                     using var socket = new Socket(handle);
-                    socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, TcpInfo, info);
+                    socket.ReadTcpInfo(info);
                     yield return BitConverter.ToInt32(info, OffsetOfMaxAckBacklog);
                 }
             }

@@ -29,6 +29,13 @@ internal static class SocketExtensions
         }
     }
 
+    /// <summary>Reads the beginning of Linux's struct tcp_info (tcp(7), <c>TCP_INFO</c>).</summary>
+    public static void ReadTcpInfo(this Socket socket, Span<byte> info)
+    {
+        const int TcpInfo = 11;
+        _ = socket.GetRawSocketOption((int)SocketOptionLevel.Tcp, TcpInfo, info);
+    }
+
     public static async Task SendAllAsync(this Socket socket, ReadOnlyMemory<byte> bytes)
     {
         while (!bytes.IsEmpty)

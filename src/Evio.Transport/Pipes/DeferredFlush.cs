@@ -70,17 +70,18 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return false;
         }
 
-        if (Waits && (_isAtEnd ? !isInside : _thread == thread))
+        if (Waits && !_isAtEnd && _thread != thread)
+        {
+            // Nobody waits for the end of another thread's work.
+            return false;
+        }
+
+        // User code takes along what waits for its turn in the pool: its own end is sure to come.
+        if (Waits && !(_isAtEnd && isInside))
         {
             _flushes++;
             (_lonely, _direct) = (0, 0);
             return true;
-        }
-
-        if (Waits && !_isAtEnd)
-        {
-            // Nobody waits for the end of another thread's work.
-            return false;
         }
 
         if (isInside)
@@ -93,17 +94,13 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             _directThread = thread;
             return false;
         }
-        else if (_queuedBy == 0)
-        {
-            _queuedBy = thread;
-            next = Preparation.Queue;
-        }
-        else if (_queuedBy != thread && !_isAtEnd)
+        else if (_queuedBy != 0 && _queuedBy != thread && !_isAtEnd)
         {
             return false;
         }
         else
         {
+            next = _queuedBy == 0 ? Preparation.Queue : Preparation.None;
             _queuedBy = thread;
         }
 

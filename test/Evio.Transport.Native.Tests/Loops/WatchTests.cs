@@ -12,15 +12,9 @@ public sealed class WatchTests
     public async Task It_is_looked_at_until_there_is_nothing_more_to_look_after(LoopScheduling scheduling)
     {
         await using var group = new TestGroup(scheduling: scheduling);
-        var brief = new Watched(looks: 3);
-        group.Loops[0].Watch(brief);
-        Waiting.Until(() => brief.Looks == 3);
-
-        // Again, after the monitor has gone to sleep or not.
-        var longer = new Watched(looks: 20);
-        group.Loops[0].Watch(longer);
-        Waiting.Until(() => longer.Looks == 20);
-        Assert.Equal(3, brief.Looks);
+        var watched = new Watched(looks: 3);
+        group.Loops[0].Watch(watched);
+        AssertIsLookedAt(3, watched, group);
     }
 
     /// <summary>Whatever holds the loop does not keep the monitor from it.</summary>
@@ -47,11 +41,7 @@ public sealed class WatchTests
         group.Loops[0].Watch(twice);
 
         // Each of the two ends for itself.
-        Waiting.Until(() => twice.Looks == 11);
-        var other = new Watched(looks: 5);
-        group.Loops[0].Watch(other);
-        Waiting.Until(() => other.Looks == 5);
-        Assert.Equal(11, twice.Looks);
+        AssertIsLookedAt(11, twice, group);
     }
 
     [Fact]
@@ -72,6 +62,16 @@ public sealed class WatchTests
         var watched = new Watched(looks: 1);
         group.Loops[0].Watch(watched);
         Assert.Equal(0, watched.Looks);
+    }
+
+    /// <summary>So often, and no more while something else is looked at, after the monitor has gone to sleep or not.</summary>
+    private static void AssertIsLookedAt(int times, Watched watched, TestGroup group)
+    {
+        Waiting.Until(() => watched.Looks == times);
+        var other = new Watched(looks: 20);
+        group.Loops[0].Watch(other);
+        Waiting.Until(() => other.Looks == 20);
+        Assert.Equal(times, watched.Looks);
     }
 
     private sealed class Watched(int looks) : IWatched

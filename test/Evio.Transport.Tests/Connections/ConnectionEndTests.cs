@@ -560,10 +560,9 @@ public sealed class ConnectionEndTests
     /// <summary>Whether TCP is through with it: tcpi_state of struct tcp_info (tcp(7)) is TCP_CLOSE.</summary>
     private static bool IsClosed(Socket socket)
     {
-        const int TcpInfo = 11;
         const byte TcpClose = 7;
         Span<byte> state = stackalloc byte[1];
-        _ = socket.GetRawSocketOption((int)ProtocolType.Tcp, TcpInfo, state);
+        socket.ReadTcpInfo(state);
         return state[0] == TcpClose;
     }
 
