@@ -500,7 +500,11 @@ internal sealed class CallbackHost
     {
         public LoopCallCost Cost { get; set; }
 
-        public void Run() => mischief.MayBlock();
+        public IThreadPoolWorkItem? Run()
+        {
+            mischief.MayBlock();
+            return null;
+        }
 
         void IThreadPoolWorkItem.Execute() => Run();
     }

@@ -63,6 +63,24 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// <summary>Guards the state of the reader, the writer and the connection. Never held during a system call or a callback.</summary>
     internal Lock Gate { get; } = new();
 
+    /// <summary>
+    /// Enters the gate to give back what a thread owns, the sending or receiving side: whatever user code has done to this thread (Thread.Interrupt ends the next wait for a lock), nobody else could.
+    /// </summary>
+    internal Lock.Scope EnterGateForSure()
+    {
+        while (true)
+        {
+            try
+            {
+                return Gate.EnterScope();
+            }
+            catch (ThreadInterruptedException)
+            {
+                // Used up by this.
+            }
+        }
+    }
+
     internal StreamSocket Socket { get; }
 
     /// <summary>Whether it was made, and not accepted. To be set before the connection is used.</summary>

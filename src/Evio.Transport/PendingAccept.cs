@@ -34,7 +34,11 @@ internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOp
         Complete(result, failure);
     }
 
-    void ILoopCall.Run() => Execute();
+    IThreadPoolWorkItem? ILoopCall.Run()
+    {
+        Execute();
+        return null;
+    }
 
     protected override void OnTokenCancelled() => listener.OnTokenCancelled(this);
 }

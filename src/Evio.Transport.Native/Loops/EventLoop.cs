@@ -236,12 +236,19 @@ public sealed class EventLoop : IMonitored
     }
 
     /// <summary>Makes a call on the calling thread, which keeps its loop.</summary>
-    private static void RunKept(ILoopCall call)
+    private void RunKept(ILoopCall call)
     {
         LoopThread.NoteKeptCall(1);
         try
         {
-            call.Run();
+            if (LoopThread.Current is { } thread && thread.Loop == this)
+            {
+                thread.Calls.Leave(call.Run(), this);
+            }
+            else
+            {
+                call.Execute();
+            }
         }
         finally
         {
@@ -273,18 +280,22 @@ public sealed class EventLoop : IMonitored
     private void InvokeHere(ILoopCall call)
     {
         HasMadeCalls = true;
-        BeginCall(LoopThread.Current!);
+        var thread = LoopThread.Current!;
+        IThreadPoolWorkItem? rest;
+        BeginCall(thread);
         try
         {
-            call.Run();
+            rest = call.Run();
         }
         finally
         {
-            if (!TryReturn(LoopThread.Current!))
+            if (!TryReturn(thread))
             {
-                call.Cost = Stopwatch.GetElapsedTime(LoopThread.Current!.LateSince) > LongCall ? LoopCallCost.Blocking : LoopCallCost.Brief;
+                call.Cost = Stopwatch.GetElapsedTime(thread.LateSince) > LongCall ? LoopCallCost.Blocking : LoopCallCost.Brief;
             }
         }
+
+        thread.Calls.Leave(rest, this);
     }
 
     /// <summary>Makes a call that took long the last time, on a thread that has no loop, or none any more.</summary>
@@ -351,6 +362,7 @@ public sealed class EventLoop : IMonitored
 
         if (isPassedOn)
         {
+            LoopThread.Current!.Calls.Finish(this);
             make(call);
         }
     }
@@ -674,24 +686,33 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when another thread has taken the loop over; true when it is to end.</returns>
     private bool TryGoOn(LoopThread thread)
     {
-        while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
+        try
         {
-            if (_passBegan != 0)
+            while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
             {
-                Meter.Busy(Stopwatch.GetElapsedTime(_passBegan));
+                thread.Calls.Finish(this);
+                if (_passBegan != 0)
+                {
+                    Meter.Busy(Stopwatch.GetElapsedTime(_passBegan));
+                }
+
+                if (_stopping)
+                {
+                    return true;
+                }
+
+                Wait();
+                _work.BeginPass();
+                _passBegan = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
             }
 
-            if (_stopping)
-            {
-                return true;
-            }
-
-            Wait();
-            _work.BeginPass();
-            _passBegan = Meter.IsTimed ? Stopwatch.GetTimestamp() : 0;
+            return false;
         }
-
-        return false;
+        finally
+        {
+            // Also by a thread that has lost the loop in a call.
+            thread.Calls.Finish(this);
+        }
     }
 
     private void Wait()
@@ -724,6 +745,11 @@ public sealed class EventLoop : IMonitored
 
     private bool TryDispatchEvents(LoopThread thread)
     {
+        if (_eventCount - _nextEvent > 1)
+        {
+            thread.Calls.Begin();
+        }
+
         while (_nextEvent < _eventCount)
         {
             var (token, events) = _poller.GetEvent(_nextEvent++);
@@ -733,8 +759,14 @@ public sealed class EventLoop : IMonitored
             {
                 return false;
             }
+
+            if (_nextEvent < _eventCount)
+            {
+                thread.Calls.FinishIfDue(this);
+            }
         }
 
+        thread.Calls.Finish(this);
         return true;
     }
 
@@ -746,6 +778,8 @@ public sealed class EventLoop : IMonitored
             {
                 return false;
             }
+
+            thread.Calls.FinishIfDue(this);
         }
 
         return true;
@@ -774,6 +808,11 @@ public sealed class EventLoop : IMonitored
     /// <returns>False when another thread has taken the loop over.</returns>
     private bool TryRun(LoopThread thread, Action<object?> callback, object? state, bool mayBlock)
     {
+        if (mayBlock)
+        {
+            thread.Calls.Finish(this);
+        }
+
         mayBlock &= _scheduling == LoopScheduling.Adaptive && !_ending;
         if (mayBlock && _threads.IsExhausted)
         {
@@ -868,6 +907,7 @@ public sealed class EventLoop : IMonitored
 
                 _work.BeginPass();
                 _ = TryRunWork(thread);
+                thread.Calls.Finish(this);
             }
             while (_registrations.Count > 0 || !_work.TryClose());
         }

@@ -42,6 +42,9 @@ internal sealed class LoopThread
     /// <summary>How many <see cref="LoopHold"/>s last on it, one inside the other.</summary>
     internal int Holds { get; set; }
 
+    /// <summary>What the calls that it makes have left to be done for several of them. Its own.</summary>
+    internal CallBatch Calls { get; } = new();
+
     /// <summary>The user code that it runs without giving its loop away, by a number that no other call of the thread's has; 0 when there is none. From any thread.</summary>
     internal long KeptCall => Volatile.Read(ref _keptDepth) > 0 ? Volatile.Read(ref _keptCalls) : 0;
 

@@ -183,6 +183,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         private const int Queued = 1;
         private const int Running = 2;
 
+        private readonly CallBatch _calls = new();
         private int _state;
         private TurnTaking _turns;
         private long _turn;
@@ -222,16 +223,18 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         {
             Volatile.Write(ref _state, Running);
             Volatile.Write(ref dispatcher._isStuck, false);
+            _calls.Begin();
             do
             {
                 while (dispatcher._ready.TryDequeue(out var call))
                 {
                     _turn = _turns.BeginCall(_turn);
                     var began = dispatcher.Loop.IsAdaptive ? Stopwatch.GetTimestamp() : 0;
-                    call.Run();
+                    _calls.Leave(call.Run(), dispatcher.Loop);
                     AmbientState.Restore();
                     if (!_turns.TryReturn(_turn))
                     {
+                        _calls.Finish(dispatcher.Loop);
                         if (began != 0 && Stopwatch.GetElapsedTime(began) > EventLoop.LongCall)
                         {
                             call.Cost = LoopCallCost.Blocking;
@@ -242,7 +245,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                         Volatile.Write(ref _state, Idle);
                         return;
                     }
+
+                    _calls.FinishIfDue(dispatcher.Loop);
                 }
+
+                _calls.Finish(dispatcher.Loop);
 
                 // Whoever adds after this sees that there is one worker less; whoever added before is seen here.
                 Interlocked.Decrement(ref dispatcher._active);

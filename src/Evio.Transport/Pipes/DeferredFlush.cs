@@ -8,10 +8,10 @@ namespace Evio.Transport.Pipes;
 /// </summary>
 /// <remarks>
 /// <para>
-/// Inside of <see cref="UserCalls"/> their end is that moment. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item of this is put before all others
+/// Inside of <see cref="UserCalls"/> that is their end, or the end of the calls that the thread makes one after the other. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item of this is put before all others
 /// that this thread has, and runs when the thread has done the one that it is doing, and what that has put before it in the same way; or at once, on an idle thread, which sends. A flush that is alone by then is a part of
 /// something of which more may come before long: it goes to the end of the pool's queue, where everything goes on the Sockets transport, and takes along what is flushed before its turn.
-/// Before that it may be the reader that is about to wait, on the same thread; or
+/// Before that it may be the reader that is about to wait, on the same thread, where that is not one of several calls; or
 /// the output that comes to <see cref="Limit"/>. And if the thread is not through two looks later, since it blocks or computes, the monitor sends (<see cref="IWatched"/>), and
 /// nothing more waits until then.
 /// </para>
@@ -28,6 +28,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     private const int TolerableLonely = 8;
     private const int MaxDirect = 63;
+
+    /// <summary>After a flush that the monitor had to send: how many answers leave when the reader is about to wait, whose thread may do so as well.</summary>
+    private const int AnswersAfterOverdue = 64;
 
     // The thread whose end of work is waited for, and how many flushes wait for it; 0 when nothing waits.
     private int _thread;
@@ -50,6 +53,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     private long _seen;
     private bool _isWatched;
     private int _overdueThread;
+
+    // For how many more answers it is likely that the reader's thread blocks.
+    private int _answers;
 
     /// <summary>Whether something waits.</summary>
     internal bool Waits => _thread != 0;
@@ -139,11 +145,19 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     /// <summary>The reader is about to wait for more input.</summary>
     /// <param name="thread">The thread that reads.</param>
-    /// <param name="isInside">As in <see cref="TryJoin"/>.</param>
+    /// <param name="isInside">Whether that is in a call of <see cref="UserCalls"/>.</param>
+    /// <param name="isInBatch">Whether the call is one of several, after which that thread sends: it is likely to come back now.</param>
     /// <returns>Whether something waits for that thread, and has to leave first.</returns>
-    internal bool IsAnswer(int thread, bool isInside)
+    internal bool IsAnswer(int thread, bool isInside, bool isInBatch)
     {
         var isAnswer = _thread == thread;
+        if (isAnswer && isInBatch && !_isAtEnd)
+        {
+            // Unless one has blocked instead, lately.
+            isAnswer = _answers > 0;
+            _answers -= isAnswer ? 1 : 0;
+        }
+
         if (!isInside && (isAnswer || _directThread == thread))
         {
             // Whoever flushes and reads in turns has one of these for each answer, however often it stays alone.
@@ -187,7 +201,12 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal bool Look(out bool isOverdue)
     {
         isOverdue = Waits && _seen == _wait;
-        _overdueThread = isOverdue && !_isAtEnd ? _thread : _overdueThread;
+        if (isOverdue && !_isAtEnd)
+        {
+            _overdueThread = _thread;
+            _answers = AnswersAfterOverdue;
+        }
+
         _seen = _wait;
         return _isWatched = Waits && !isOverdue;
     }

@@ -28,7 +28,7 @@ internal sealed class PendingFlush(SocketPipeWriter writer) : PendingOperation<F
     /// <summary>Tells the user. A cancelled token has the flush fail whatever its result is.</summary>
     void IThreadPoolWorkItem.Execute() => Complete(_result, IsCancellationRequested ? Cancellation() : null);
 
-    void ILoopCall.Run() => ((IThreadPoolWorkItem)this).Execute();
+    IThreadPoolWorkItem? ILoopCall.Run() => UserCalls.RunInBatch(this);
 
     protected override void OnTokenCancelled() => writer.OnTokenCancelled(this);
 }

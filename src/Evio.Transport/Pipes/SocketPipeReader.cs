@@ -186,7 +186,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
                     return new ValueTask<ReadResult>(result);
                 }
 
-                // What waits for company has to leave before the reader waits for an answer to it.
+                // What waits for company has to leave before the reader waits for an answer to it, or soon after.
                 sendFirst = _connection.Output.TryBeginAnswer();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
@@ -438,7 +438,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
         set => _cost = value;
     }
 
-    void ILoopCall.Run() => CompleteRead();
+    IThreadPoolWorkItem? ILoopCall.Run() => UserCalls.RunInBatch(this);
 
     void IThreadPoolWorkItem.Execute() => CompleteRead();
 
@@ -565,7 +565,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
             _blocks.Close(received);
         }
 
-        lock (_gate)
+        using (_connection.EnterGateForSure())
         {
             _receiving = false;
             _filling = null;

@@ -28,6 +28,9 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
     private const int MaxBlock = 32 * 1024;
 
+    /// <summary>How often a thread that is through with user code sends for one connection before the thread pool goes on.</summary>
+    private const int MaxSendsForOthers = 8;
+
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
     private readonly BlockSource _blocks;
@@ -314,9 +317,10 @@ internal sealed class SocketPipeWriter : PipeWriter
         return Send(Sender.Monitor);
     }
 
-    /// <summary>The reader is about to wait: what waits for its thread leaves before. Under the gate.</summary>
+    /// <summary>The reader is about to wait: what waits for its thread leaves before, unless that sends for several calls. Under the gate.</summary>
     /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
-    internal bool TryBeginAnswer() => _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside) && TryBeginSend();
+    internal bool TryBeginAnswer() =>
+        _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside, UserCalls.IsInBatch) && TryBeginSend();
 
     /// <summary>User code of this connection is about to run. Under the gate.</summary>
     internal void NoteUserCall() => _deferred?.NoteUserCall();
@@ -355,10 +359,19 @@ internal sealed class SocketPipeWriter : PipeWriter
         bool again;
         bool isClosed;
         var isLeft = false;
+        var sends = 0;
         do
         {
+            if (sender == Sender.Other && ++sends > MaxSendsForOthers)
+            {
+                // Others wait for this thread, and a writer who is as quick would have it send for ever.
+                QueueForgotten(ended);
+                ThreadPool.UnsafeQueueUserWorkItem(static writer => writer.Send(), this, preferLocal: false);
+                return false;
+            }
+
             result = SendOnce(out var offered);
-            lock (_gate)
+            using (_connection.EnterGateForSure())
             {
                 again = Account(result, offered);
                 if (again && sender == Sender.Monitor && _deferred!.TryRenew())

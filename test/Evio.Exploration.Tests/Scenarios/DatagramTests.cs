@@ -190,7 +190,11 @@ public sealed class DatagramTests
     {
         public LoopCallCost Cost { get; set; }
 
-        public void Run() => run();
+        public IThreadPoolWorkItem? Run()
+        {
+            run();
+            return null;
+        }
 
         public void Execute() => run();
     }

@@ -299,6 +299,58 @@ public sealed class LoopTests
         atLeast: 100,
         departures: 2);
 
+    /// <summary>What calls leave is done by the thread that has made them: once where that makes all of them, and before the loop waits for anything.</summary>
+    [Theory]
+    [InlineData(LoopScheduling.Inline)]
+    [InlineData(LoopScheduling.Adaptive)]
+    [InlineData(LoopScheduling.ThreadPool)]
+    public void What_calls_leave_is_done_after_the_last(LoopScheduling scheduling)
+    {
+        var fewest = int.MaxValue;
+        Exploring.Run(
+            run =>
+            {
+                var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, Scheduling = scheduling });
+                var loop = group.Loops[0];
+                var left = new Dictionary<int, int>();
+                var rests = 0;
+                var rest = new Rest(Do);
+                Call[] calls = [.. Enumerable.Range(0, 3).Select(_ => new Call { Rest = rest, WhenRun = Leave })];
+                run.Add("poster", () =>
+                {
+                    foreach (var call in calls)
+                    {
+                        Assert.True(loop.TryPost(call));
+                    }
+
+                    Execution.WaitFor("what they leave", () => calls.All(static call => call.Runs > 0) && left.Values.Sum() == 0);
+                });
+                run.Explore();
+                Assert.All(calls, static call => Assert.Equal(1, call.Runs));
+                fewest = Math.Min(fewest, rests);
+                End(run, group);
+
+                // Also Execute: nothing is left there.
+                void Leave(bool leaves)
+                {
+                    if (leaves)
+                    {
+                        left[Environment.CurrentManagedThreadId] = left.GetValueOrDefault(Environment.CurrentManagedThreadId) + 1;
+                    }
+                }
+
+                void Do()
+                {
+                    Assert.InRange(left[Environment.CurrentManagedThreadId], 1, 3);
+                    left[Environment.CurrentManagedThreadId] = 0;
+                    rests++;
+                }
+            },
+            atLeast: 20,
+            departures: 2);
+        Assert.Equal(1, fewest);
+    }
+
     private static void Post(EventLoop loop, List<string> calls, params string[] names)
     {
         foreach (var name in names)
@@ -317,14 +369,31 @@ public sealed class LoopTests
     {
         internal int Runs { get; private set; }
 
+        internal IThreadPoolWorkItem? Rest { get; init; }
+
+        /// <summary>Told of each time, and whether something is left then.</summary>
+        internal Action<bool> WhenRun { get; init; } = static _ => { };
+
         public LoopCallCost Cost { get; set; }
 
-        public void Run()
+        public IThreadPoolWorkItem? Run()
         {
-            Execution.Step("is called");
-            Runs++;
+            Make(leaves: true);
+            return Rest;
         }
 
-        public void Execute() => Run();
+        public void Execute() => Make(leaves: false);
+
+        private void Make(bool leaves)
+        {
+            Execution.Step("is called");
+            WhenRun(leaves);
+            Runs++;
+        }
+    }
+
+    private sealed class Rest(Action action) : IThreadPoolWorkItem
+    {
+        public void Execute() => action();
     }
 }

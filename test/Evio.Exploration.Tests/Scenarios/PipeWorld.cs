@@ -16,38 +16,23 @@ internal sealed class PipeWorld
     private readonly TransportLoops _loops;
     private readonly ConnectionSet _connections;
     private readonly CheckedPool _pool;
-    private readonly EvioConnection? _connection;
+    private readonly EvioTransportOptions _options = new() { LoopCount = 1, Scheduling = EvioScheduling.Inline };
     private bool _stopped;
 
     internal PipeWorld(Execution run, Action<EvioTransportOptions>? configure = null, int blockSize = 4096, int sendBuffer = 0)
     {
         _run = run;
         _pool = new CheckedPool(blockSize);
-        var options = new EvioTransportOptions { LoopCount = 1, Scheduling = EvioScheduling.Inline };
-        configure?.Invoke(options);
-        _loops = new TransportLoops(options, NullLogger.Instance, _pool, meterFactory: null);
+        configure?.Invoke(_options);
+        _loops = new TransportLoops(_options, NullLogger.Instance, _pool, meterFactory: null);
         _connections = new ConnectionSet(_loops);
-        Peer = Peer.Create(out var descriptor, sendBuffer);
-        var loop = _loops.Group.Loops[0];
-        EvioConnection? connection = null;
-        loop.TryPostInternal(
-            _ =>
-            {
-                loop.ConnectionAdded();
-                var socket = new StreamSocket(loop, descriptor, localEndPoint: null, new UnixDomainSocketEndPoint("\0"));
-                connection = new EvioConnection(_connections, socket, options, NullLogger.Instance);
-                socket.Start(connection);
-                _connections.Add(connection);
-            },
-            null);
-        Execution.WaitFor("the connection", () => connection is not null);
-        _connection = connection;
+        (Connection, Peer) = Connect(sendBuffer);
         Connection.ConnectionClosed.Register(() => Closed++);
     }
 
     internal Peer Peer { get; }
 
-    internal EvioConnection Connection => _connection!;
+    internal EvioConnection Connection { get; }
 
     internal PipeReader Input => Connection.Input;
 
@@ -55,7 +40,7 @@ internal sealed class PipeWorld
 
     internal int OutstandingBlocks => _pool.Outstanding;
 
-    internal EventLoop Loop => Connection.Socket.Loop;
+    internal EventLoop Loop => _loops.Group.Loops[0];
 
     /// <summary>Whether the user reads on threads of the pool, beside the loop that his input arrives on.</summary>
     internal bool Yields { get; init; }
@@ -77,6 +62,25 @@ internal sealed class PipeWorld
 
     /// <summary>How many reads came back because they were cancelled.</summary>
     internal int CancelledReads { get; private set; }
+
+    /// <summary>Makes a connection on the loop. Whoever makes one beside the world's own ends it.</summary>
+    internal (EvioConnection Connection, Peer Peer) Connect(int sendBuffer = 0)
+    {
+        var peer = Peer.Create(out var descriptor, sendBuffer);
+        EvioConnection? connection = null;
+        Loop.TryPostInternal(
+            _ =>
+            {
+                Loop.ConnectionAdded();
+                var socket = new StreamSocket(Loop, descriptor, localEndPoint: null, new UnixDomainSocketEndPoint("\0"));
+                connection = new EvioConnection(_connections, socket, _options, NullLogger.Instance);
+                socket.Start(connection);
+                _connections.Add(connection);
+            },
+            null);
+        Execution.WaitFor("the connection", () => connection is not null);
+        return (connection!, peer);
+    }
 
     /// <summary>Reads once, and consumes what came.</summary>
     internal async Task<ReadResult> ReadAsync(CancellationToken token = default)

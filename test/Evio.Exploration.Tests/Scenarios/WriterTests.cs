@@ -153,6 +153,78 @@ public sealed class WriterTests
         atLeast: 100,
         departures: 2);
 
+    /// <summary>
+    /// The answers of two connections, whose input is there at once: each is one send of two flushes, at the latest after the other's call, and they come although that blocks until the first one has come, once it was flushed.
+    /// </summary>
+    [Theory]
+    [InlineData(EvioScheduling.Adaptive, false)]
+    [InlineData(EvioScheduling.ThreadPool, false)]
+    [InlineData(EvioScheduling.Inline, false)]
+    [InlineData(EvioScheduling.Adaptive, true)]
+    [InlineData(EvioScheduling.ThreadPool, true)]
+    [InlineData(EvioScheduling.Inline, true)]
+    public void An_answer_leaves_while_another_connections_call_runs(EvioScheduling scheduling, bool blocks)
+    {
+        var fewest = int.MaxValue;
+        Exploring.Run(
+            run =>
+            {
+                var world = new PipeWorld(run, options => options.Scheduling = scheduling);
+                var (other, otherPeer) = world.Connect();
+                var hasFlushed = false;
+                Run(world.Connection, world.Peer, mayBlock: false);
+                Run(other, otherPeer, mayBlock: blocks);
+                run.Explore();
+                Assert.Equal("abAB", world.Peer.ReceivedText);
+                Assert.Equal("abAB", otherPeer.ReceivedText);
+                fewest = Math.Min(fewest, run.CountOf("send") + run.CountOf("sendmsg"));
+                other.Abort(new ConnectionAbortedException("The scenario ends."));
+                Execution.WaitFor("the other connection's end", other.DisposeAsync());
+                otherPeer.Dispose();
+                world.End();
+
+                void Run(EvioConnection connection, Peer peer, bool mayBlock)
+                {
+                    run.Add(mayBlock || connection == other ? "other user" : "user", async () =>
+                    {
+                        foreach (var answer in (string[])["ab", "AB"])
+                        {
+                            var read = await connection.Input.ReadAsync();
+                            connection.Input.AdvanceTo(read.Buffer.End);
+                            if (mayBlock && hasFlushed)
+                            {
+                                Execution.WaitFor("the first answer", () => world.IsDone);
+                            }
+
+                            foreach (var what in answer)
+                            {
+                                connection.Output.GetSpan(1)[0] = (byte)what;
+                                connection.Output.Advance(1);
+                                await connection.Output.FlushAsync();
+                            }
+
+                            hasFlushed |= connection != other;
+                        }
+
+                        // Not an end, which would send at once.
+                        connection.Input.AdvanceTo((await connection.Input.ReadAsync()).Buffer.End);
+                    });
+                    run.Add(connection == other ? "other peer" : "peer", () =>
+                    {
+                        peer.Send("1");
+                        peer.Receive(2);
+                        world.IsDone |= connection != other;
+                        peer.Send("2");
+                        peer.Receive(4);
+                        peer.Send("3");
+                    });
+                }
+            },
+            atLeast: 100,
+            departures: 1);
+        Assert.Equal(4, fewest);
+    }
+
     /// <summary>A user who answers twice for each input, on the pool: what he has flushed leaves when his work item ends, when he reads again or when the monitor looks.</summary>
     [Fact]
     public void An_answer_leaves_before_the_next_input_is_waited_for()

@@ -345,10 +345,11 @@ public sealed class AmbientStateTests
     {
         public LoopCallCost Cost { get; set; }
 
-        public void Run()
+        public IThreadPoolWorkItem? Run()
         {
             _ = seen.Look("call");
             made.Add();
+            return null;
         }
 
         public void Execute() => Run();

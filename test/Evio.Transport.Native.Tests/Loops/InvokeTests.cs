@@ -53,6 +53,47 @@ public sealed class InvokeTests
         Assert.Equal(LoopCallCost.Blocking, await call.NextCostAsync());
     }
 
+    /// <summary>Whoever waits for what a call has left does not wait for others that take long.</summary>
+    [Fact]
+    public async Task What_is_left_for_long_is_done_before_the_next_call()
+    {
+        await using var group = new TestGroup(scheduling: LoopScheduling.Inline);
+        var loop = group.Loops[0];
+        var order = new List<string>();
+        var last = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var rest = new Rest(() =>
+        {
+            order.Add("rest");
+            if (order.Count == 4)
+            {
+                last.SetResult();
+            }
+        });
+        await group.RunAsync(() =>
+        {
+            // One pass makes both.
+            for (var i = 0; i < 2; i++)
+            {
+                _ = new Call(loop) { Rest = rest }.MakeAsync(() => order.Add("call"));
+                _ = loop.TryPost(static _ => Compute(TimeSpan.FromMilliseconds(1)), null);
+            }
+        });
+        await last.Task.Within();
+        Assert.Equal(["call", "rest", "call", "rest"], order);
+    }
+
+    [Theory]
+    [InlineData(LoopScheduling.Inline)]
+    [InlineData(LoopScheduling.Adaptive)]
+    [InlineData(LoopScheduling.ThreadPool)]
+    public async Task What_is_left_and_throws_is_reported(LoopScheduling scheduling)
+    {
+        await using var group = new TestGroup(scheduling: scheduling);
+        var call = new Call(group.Loops[0]) { Rest = new Rest(static () => throw new InvalidTimeZoneException()) };
+        _ = await call.MakeAsync(static () => { });
+        Assert.IsType<InvalidTimeZoneException>(group.NextUnhandled());
+    }
+
     [Theory]
     [InlineData(4, 4, 0, LoopCallCost.Brief)]
     [InlineData(50, 50, 0, LoopCallCost.Computing)]
@@ -199,6 +240,11 @@ public sealed class InvokeTests
         while (ThreadTimes.Current.Ran - begin < time);
     }
 
+    private sealed class Rest(Action action) : IThreadPoolWorkItem
+    {
+        void IThreadPoolWorkItem.Execute() => action();
+    }
+
     private sealed class Call(EventLoop loop, LoopCallCost cost = LoopCallCost.Brief) : ILoopCall
     {
         private Action _body = static () => { };
@@ -216,6 +262,8 @@ public sealed class InvokeTests
                 Assert.True(_costs.Writer.TryWrite(value));
             }
         }
+
+        internal IThreadPoolWorkItem? Rest { get; init; }
 
         /// <summary>The next cost that the loop has found. It says so after the call, which is made before that.</summary>
         internal Task<LoopCallCost> NextCostAsync() => _costs.Reader.ReadAsync().AsTask().Within();
@@ -265,7 +313,11 @@ public sealed class InvokeTests
             return _last;
         }
 
-        void ILoopCall.Run() => Make("Run");
+        IThreadPoolWorkItem? ILoopCall.Run()
+        {
+            Make("Run");
+            return Rest;
+        }
 
         void IThreadPoolWorkItem.Execute() => Make("Execute");
 

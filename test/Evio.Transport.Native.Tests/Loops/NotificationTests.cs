@@ -229,7 +229,11 @@ public sealed class NotificationTests
 
         public LoopCallCost Cost { get; set; }
 
-        public void Run() => Release.Wait(Waiting.Limit);
+        public IThreadPoolWorkItem? Run()
+        {
+            _ = Release.Wait(Waiting.Limit);
+            return null;
+        }
 
         public void Execute() => Run();
     }

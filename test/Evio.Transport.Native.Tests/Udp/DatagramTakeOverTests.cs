@@ -269,7 +269,11 @@ public sealed class DatagramTakeOverTests
     {
         public LoopCallCost Cost { get; set; }
 
-        public void Run() => run();
+        public IThreadPoolWorkItem? Run()
+        {
+            run();
+            return null;
+        }
 
         public void Execute() => run();
     }

@@ -64,6 +64,75 @@ public sealed class DeferredFlushTests
         await handler.OrTimeout();
     }
 
+    /// <summary>The thread of the call sends for it when it is through with that, and for as long as there is more, which somebody else has to do some time.</summary>
+    [Theory, EvioTransports]
+    public async Task What_is_flushed_on_the_pool_while_the_calls_thread_sends_arrives(TransportKind kind)
+    {
+        const int Flushes = 50_000;
+        await using var transport = TransportInstance.Create(kind, new TransportSettings { LoopCount = 1 });
+        await using var listener = await transport.BindAsync();
+        await using var pair = await ConnectedPair.ThroughAsync(listener);
+        var handler = CallAsync(pair, async () =>
+        {
+            var output = pair.Connection.Transport.Output;
+            var goOn = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            await output.WriteAsync("a"u8.ToArray());
+            goOn.SetResult();
+            await goOn.Task.ContinueWith(static _ => { }, TaskScheduler.Default);
+            for (var i = 1; i < Flushes; i++)
+            {
+                await output.WriteAsync("a"u8.ToArray());
+            }
+        });
+
+        await pair.Client.SendAllAsync("1").OrTimeout();
+        Assert.All(await pair.Client.ReceiveExactlyAsync(Flushes).OrTimeout(), static what => Assert.Equal((byte)'a', what));
+        await handler.OrTimeout();
+    }
+
+    /// <summary>Whoever reads without giving its thread back waits for the monitor once, and not for each of its answers; nor the next time.</summary>
+    [Theory]
+    [InlineData(TransportKind.EvioThreadPool)]
+    [InlineData(TransportKind.EvioAdaptive)]
+    public async Task A_handler_that_blocks_for_its_input_is_found_out_once(TransportKind kind)
+    {
+        const int Calls = 4;
+        const int Rounds = 5;
+        await using var transport = TransportInstance.Create(kind, new TransportSettings { LoopCount = 1 });
+        await using var listener = await transport.BindAsync();
+        await using var pair = await ConnectedPair.ThroughAsync(listener);
+        var (input, output) = (pair.Connection.Transport.Input, pair.Connection.Transport.Output);
+        var waits = 0;
+        var handler = Task.Run(async () =>
+        {
+            for (var call = 0; call < Calls; call++)
+            {
+                input.AdvanceTo((await input.ReadAsync()).Buffer.End);
+                for (var round = 0; round < Rounds; round++)
+                {
+                    await output.WriteAsync("a"u8.ToArray());
+                    var read = input.ReadAsync();
+                    waits += ((EvioConnection)pair.Connection).Output.HasDeferred ? 1 : 0;
+                    input.AdvanceTo(read.AsTask().GetAwaiter().GetResult().Buffer.End);
+                }
+
+                await output.WriteAsync("b"u8.ToArray());
+            }
+        });
+
+        for (var call = 0; call < Calls; call++)
+        {
+            for (var round = 0; round <= Rounds; round++)
+            {
+                await pair.Client.SendAllAsync("1").OrTimeout();
+                Assert.Equal(round < Rounds ? "a"u8.ToArray() : "b"u8.ToArray(), await pair.Client.ReceiveExactlyAsync(1).OrTimeout());
+            }
+        }
+
+        await handler.OrTimeout();
+        Assert.InRange(waits, 0, 1);
+    }
+
     private static async Task CallAsync(ConnectedPair pair, Func<Task> call)
     {
         var result = await pair.Connection.Transport.Input.ReadAsync();
