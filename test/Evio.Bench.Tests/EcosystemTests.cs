@@ -51,12 +51,17 @@ public sealed class EcosystemTests(LoadGeneratorTests.Program load) : IClassFixt
         var (processor, other) = Machine.ChooseProcessors();
         await using var server = await Server.StartAsync(Variant.EvioAdaptive, Program, scenario.Port, [], processor, cancellation);
 
+        // A server that has just started has 64 handshakes to do, which on a busy machine takes it longer than the load lasts.
         var arguments = scenario.Load.Arguments(server.Port, seconds: 1, scratch: "");
-        var output = await Child.RunToEndAsync(Child.Pinned(other, load.Path, arguments), cancellation);
+        var requests = 0L;
+        for (var i = 0; i < 20 && requests == 0; i++)
+        {
+            var result = OwnLoad.Parse(await Child.RunToEndAsync(Child.Pinned(other, load.Path, arguments), cancellation));
+            Assert.Equal((0, null), (result.Failed, result.Failure));
+            requests = result.Requests;
+        }
 
-        var result = OwnLoad.Parse(output);
-        Assert.Equal((0, null), (result.Failed, result.Failure));
-        Assert.True(result.Requests > 0);
+        Assert.True(requests > 0);
     }
 
     [Fact]

@@ -19,6 +19,10 @@ namespace Evio.Transport.Pipes;
 /// The work item is wasted where flushes never come in company: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
 /// <see cref="TolerableLonely"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
 /// </para>
+/// <para>
+/// And the monitor's milliseconds are lost again and again where user code flushes and then waits for what follows from that, synchronously: for its own input, or for what another connection's peer answers. So after a flush
+/// inside of user code that the monitor had to send the next 3 leave at once, then 15, then <see cref="MaxDirect"/>; a quarter of these after one that has come to the end of its call.
+/// </para>
 /// <para>All members but <see cref="Send"/> and those of the interfaces are called under the connection's gate.</para>
 /// </remarks>
 internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkItem, IWatched
@@ -28,9 +32,6 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     private const int TolerableLonely = 8;
     private const int MaxDirect = 63;
-
-    /// <summary>After a flush that the monitor had to send: how many answers leave when the reader is about to wait, whose thread may do so as well.</summary>
-    private const int AnswersAfterOverdue = 64;
 
     // The thread whose end of work is waited for, and how many flushes wait for it; 0 when nothing waits.
     private int _thread;
@@ -54,14 +55,27 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     private bool _isWatched;
     private int _overdueThread;
 
-    // For how many more answers it is likely that the reader's thread blocks.
-    private int _answers;
+    // What was learned about flushes inside of user code that the monitor had to send, or the last of them if that was one: how many leave at once after it.
+    private bool _isInside;
+    private bool _wasOverdue;
+    private int _directInside;
+    private int _directInsideLeft;
 
     /// <summary>Whether something waits.</summary>
     internal bool Waits => _thread != 0;
 
-    /// <summary>Whether something waits for a thread.</summary>
-    internal bool WaitsFor(int thread) => _thread == thread;
+    /// <summary>A thread is through with user code.</summary>
+    /// <returns>Whether something has waited for that, and is to be sent.</returns>
+    internal bool IsDue(int thread)
+    {
+        if (_thread != thread)
+        {
+            return false;
+        }
+
+        _directInside = _wasOverdue ? _directInside : _directInside / 4;
+        return true;
+    }
 
     /// <summary>Whether a flush is to wait for the end of what its thread is doing.</summary>
     /// <param name="thread">The thread.</param>
@@ -92,6 +106,19 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
         if (isInside)
         {
+            if (_wasOverdue)
+            {
+                _wasOverdue = false;
+                _directInside = Math.Min((4 * _directInside) + 3, MaxDirect);
+                _directInsideLeft = _directInside;
+            }
+
+            if (_directInsideLeft > 0)
+            {
+                _directInsideLeft--;
+                return false;
+            }
+
             next = Preparation.List;
         }
         else if (_directLeft > 0)
@@ -113,6 +140,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         _thread = thread;
         _flushes = 1;
         _isAtEnd = false;
+        _isInside = isInside;
         _wait++;
         if (!_isWatched)
         {
@@ -151,11 +179,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal bool IsAnswer(int thread, bool isInside, bool isInBatch)
     {
         var isAnswer = _thread == thread;
-        if (isAnswer && isInBatch && !_isAtEnd)
+        if (isInBatch && !_isAtEnd)
         {
-            // Unless one has blocked instead, lately.
-            isAnswer = _answers > 0;
-            _answers -= isAnswer ? 1 : 0;
+            return false;
         }
 
         if (!isInside && (isAnswer || _directThread == thread))
@@ -204,7 +230,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         if (isOverdue && !_isAtEnd)
         {
             _overdueThread = _thread;
-            _answers = AnswersAfterOverdue;
+            _wasOverdue |= _isInside;
         }
 
         _seen = _wait;

@@ -272,7 +272,7 @@ internal sealed class SocketPipeWriter : PipeWriter
     {
         lock (_gate)
         {
-            if (!_deferred!.WaitsFor(Environment.CurrentManagedThreadId) || !TryBeginSend())
+            if (!_deferred!.IsDue(Environment.CurrentManagedThreadId) || !TryBeginSend())
             {
                 return;
             }
