@@ -66,7 +66,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// <summary>
     /// Enters the gate to give back what a thread owns, the sending or receiving side: whatever user code has done to this thread (Thread.Interrupt ends the next wait for a lock), nobody else could.
     /// </summary>
-    internal Lock.Scope EnterGateForSure()
+    internal Lock.Scope EnterGateUninterrupted()
     {
         while (true)
         {

@@ -48,7 +48,13 @@ internal sealed class CallBatch
     /// <summary>Does what is left, if that has waited for long enough. After a call, when there may be others.</summary>
     internal void FinishIfDue(EventLoop loop)
     {
-        if (_rest is not null && Stopwatch.GetTimestamp() is var now && Stopwatch.GetElapsedTime(_since, now) >= Limit)
+        if (_rest is null)
+        {
+            return;
+        }
+
+        var now = Stopwatch.GetTimestamp();
+        if (Stopwatch.GetElapsedTime(_since, now) >= Limit)
         {
             Finish(loop);
             _since = now;

@@ -33,7 +33,10 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     private const int TolerableLonely = 8;
     private const int MaxDirect = 63;
 
-    // The thread whose end of work is waited for, and how many flushes wait for it; 0 when nothing waits.
+    /// <summary>What is left waits for no thread's end.</summary>
+    private const int Nobody = -1;
+
+    // The thread whose end of work is waited for, or Nobody, and how many flushes wait for it; 0 when nothing waits.
     private int _thread;
     private int _flushes;
 
@@ -142,12 +145,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         _isAtEnd = false;
         _isInside = isInside;
         _wait++;
-        if (!_isWatched)
-        {
-            _isWatched = true;
-            next |= Preparation.Watch;
-        }
-
+        next |= TryBeginWatch();
         return true;
     }
 
@@ -163,6 +161,23 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         _thread = _overdueThread;
         _wait++;
         return _isWatched = true;
+    }
+
+    /// <summary>A thread that others wait for has sent enough, and there is more: whoever comes first sends it, the next flush, the thread pool or the monitor.</summary>
+    /// <returns>What the caller has to do as soon as it has left the gate.</returns>
+    internal Preparation Leave()
+    {
+        _thread = Nobody;
+        _isInside = _isAtEnd = false;
+        _wait++;
+        return TryBeginWatch();
+    }
+
+    private Preparation TryBeginWatch()
+    {
+        var begins = !_isWatched;
+        _isWatched = true;
+        return begins ? Preparation.Watch : Preparation.None;
     }
 
     /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>

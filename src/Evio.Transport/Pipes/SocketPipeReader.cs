@@ -565,7 +565,7 @@ internal sealed class SocketPipeReader : PipeReader, ILoopCall
             _blocks.Close(received);
         }
 
-        using (_connection.EnterGateForSure())
+        using (_connection.EnterGateUninterrupted())
         {
             _receiving = false;
             _filling = null;

@@ -28,8 +28,8 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
     private const int MaxBlock = 32 * 1024;
 
-    /// <summary>How often a thread that is through with user code sends for one connection before the thread pool goes on.</summary>
-    private const int MaxSendsForOthers = 8;
+    /// <summary>How often a thread that is through with user code sends for one connection before it leaves the rest.</summary>
+    private const int MaxSendsForOthers = 2;
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
@@ -359,25 +359,26 @@ internal sealed class SocketPipeWriter : PipeWriter
         bool again;
         bool isClosed;
         var isLeft = false;
+        var isLeftToPool = false;
         var sends = 0;
+        var next = DeferredFlush.Preparation.None;
         do
         {
-            if (sender == Sender.Other && ++sends > MaxSendsForOthers)
-            {
-                // Others wait for this thread, and a writer who is as quick would have it send for ever.
-                QueueForgotten(ended);
-                ThreadPool.UnsafeQueueUserWorkItem(static writer => writer.Send(), this, preferLocal: false);
-                return false;
-            }
-
             result = SendOnce(out var offered);
-            using (_connection.EnterGateForSure())
+            using (_connection.EnterGateUninterrupted())
             {
                 again = Account(result, offered);
                 if (again && sender == Sender.Monitor && _deferred!.TryRenew())
                 {
                     // A writer who is as quick would have the monitor send for ever.
                     isLeft = true;
+                    again = _sending = false;
+                }
+                else if (again && sender == Sender.Other && ++sends == MaxSendsForOthers)
+                {
+                    // The same. Nobody owns it meanwhile: the monitor sends it if the pool has no thread.
+                    next = _deferred!.Leave();
+                    isLeftToPool = true;
                     again = _sending = false;
                 }
 
@@ -398,6 +399,12 @@ internal sealed class SocketPipeWriter : PipeWriter
         else
         {
             FinishSendOnPool(result, isClosed, ended);
+        }
+
+        if (isLeftToPool)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(static writer => writer.SendAllDeferred(), this, preferLocal: false);
+            Defer(next);
         }
 
         return isLeft;

@@ -172,8 +172,8 @@ public sealed class WriterTests
                 var world = new PipeWorld(run, options => options.Scheduling = scheduling);
                 var (other, otherPeer) = world.Connect();
                 var hasFlushed = false;
-                Run(world.Connection, world.Peer, mayBlock: false);
-                Run(other, otherPeer, mayBlock: blocks);
+                AddUser(world.Connection, world.Peer);
+                AddUser(other, otherPeer);
                 run.Explore();
                 Assert.Equal("abAB", world.Peer.ReceivedText);
                 Assert.Equal("abAB", otherPeer.ReceivedText);
@@ -183,15 +183,16 @@ public sealed class WriterTests
                 otherPeer.Dispose();
                 world.End();
 
-                void Run(EvioConnection connection, Peer peer, bool mayBlock)
+                void AddUser(EvioConnection connection, Peer peer)
                 {
-                    run.Add(mayBlock || connection == other ? "other user" : "user", async () =>
+                    var isOther = connection == other;
+                    run.Add(isOther ? "other user" : "user", async () =>
                     {
                         foreach (var answer in (string[])["ab", "AB"])
                         {
                             var read = await connection.Input.ReadAsync();
                             connection.Input.AdvanceTo(read.Buffer.End);
-                            if (mayBlock && hasFlushed)
+                            if (isOther && blocks && hasFlushed)
                             {
                                 Execution.WaitFor("the first answer", () => world.IsDone);
                             }
@@ -203,17 +204,17 @@ public sealed class WriterTests
                                 await connection.Output.FlushAsync();
                             }
 
-                            hasFlushed |= connection != other;
+                            hasFlushed |= !isOther;
                         }
 
                         // Not an end, which would send at once.
                         connection.Input.AdvanceTo((await connection.Input.ReadAsync()).Buffer.End);
                     });
-                    run.Add(connection == other ? "other peer" : "peer", () =>
+                    run.Add(isOther ? "other peer" : "peer", () =>
                     {
                         peer.Send("1");
                         peer.Receive(2);
-                        world.IsDone |= connection != other;
+                        world.IsDone |= !isOther;
                         peer.Send("2");
                         peer.Receive(4);
                         peer.Send("3");
@@ -224,6 +225,40 @@ public sealed class WriterTests
             departures: 1);
         Assert.Equal(4, fewest);
     }
+
+    /// <summary>The thread of the call sends what it has flushed while the user goes on on the pool, and leaves what comes meanwhile.</summary>
+    [Fact]
+    public void What_comes_while_others_wait_for_the_sender_leaves() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run);
+            run.Add("user", async () =>
+            {
+                world.Input.AdvanceTo((await world.Input.ReadAsync()).Buffer.End);
+                await world.FlushAsync('a');
+                await PipeWorld.ToPool();
+                for (var what = 'b'; what <= 'd'; what++)
+                {
+                    // Not before the send for the one before has begun.
+                    await world.FlushAsync(what);
+                    var arrived = what - 'a';
+                    Execution.WaitFor("the one before", () => world.Peer.Received.Count >= arrived);
+                }
+            });
+            run.Add("peer", () =>
+            {
+                world.Peer.Send("1");
+                for (var count = 1; count <= 4; count++)
+                {
+                    world.Peer.Receive(count);
+                }
+            });
+            run.Explore();
+            Assert.Equal("abcd", world.Peer.ReceivedText);
+            world.End();
+        },
+        atLeast: 100,
+        departures: 2);
 
     /// <summary>A user who answers twice for each input, on the pool: what he has flushed leaves when his work item ends, when he reads again or when the monitor looks.</summary>
     [Fact]
