@@ -5,11 +5,17 @@ using Microsoft.AspNetCore.Connections;
 namespace Evio.Transport;
 
 /// <summary>A connection as a stream, which owns it: the pipe ends for code that knows only streams.</summary>
-/// <remarks>One read and one write may go on at the same time.</remarks>
+/// <remarks>
+/// One read and one write may go on at the same time, and as with other streams it may be disposed of during both: clients do that to end them.
+/// </remarks>
 internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 {
     private readonly PipeReader _input = connection.Transport.Input;
     private readonly PipeWriter _output = connection.Transport.Output;
+
+    // Guards what has been read while it is copied: completing the reader gives its blocks back. The writer looks after that by itself.
+    private readonly Lock _reading = new();
+    private bool _disposed;
 
     public override bool CanRead => true;
 
@@ -26,13 +32,21 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
     }
 
     /// <summary>Reads what has arrived. An empty buffer waits for input and takes none of it.</summary>
+    /// <exception cref="ObjectDisposedException">The stream was disposed of, perhaps during the read.</exception>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
+        ObjectDisposedException.ThrowIf(_disposed, this);
         var result = await _input.ReadAsync(cancellationToken).ConfigureAwait(false);
-        var input = result.Buffer;
-        var count = (int)Math.Min(input.Length, buffer.Length);
-        var consumed = input.GetPosition(count);
-        input.Slice(0, consumed).CopyTo(buffer.Span);
+        int count;
+        SequencePosition consumed;
+        lock (_reading)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            var input = result.Buffer;
+            count = (int)Math.Min(input.Length, buffer.Length);
+            consumed = input.GetPosition(count);
+            input.Slice(0, consumed).CopyTo(buffer.Span);
+        }
 
         // Not examined further than read, so that what is left does not make the next read wait.
         _input.AdvanceTo(consumed);
@@ -46,8 +60,10 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     /// <summary>Sends, and waits as long as the connection's limit of unsent output asks for.</summary>
     /// <exception cref="IOException">The connection has ended.</exception>
+    /// <exception cref="ObjectDisposedException">The stream was disposed of.</exception>
     public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
+        ObjectDisposedException.ThrowIf(_disposed, this);
         var result = await _output.WriteAsync(buffer, cancellationToken).ConfigureAwait(false);
         if (result.IsCompleted)
         {
@@ -75,6 +91,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     public override async ValueTask DisposeAsync()
     {
+        EndReading();
         await connection.DisposeAsync().ConfigureAwait(false);
         await base.DisposeAsync().ConfigureAwait(false);
     }
@@ -84,9 +101,18 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
         if (disposing)
         {
             // What was written is sent without anybody waiting for it. A second time it is without effect.
+            EndReading();
             _ = connection.DisposeAsync().AsTask();
         }
 
         base.Dispose(disposing);
+    }
+
+    private void EndReading()
+    {
+        lock (_reading)
+        {
+            _disposed = true;
+        }
     }
 }

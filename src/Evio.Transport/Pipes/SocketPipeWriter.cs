@@ -28,6 +28,9 @@ internal sealed class SocketPipeWriter : PipeWriter
     /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
     private const int MaxBlock = 32 * 1024;
 
+    /// <summary>How much of a write is copied before the gate, for which the loop may wait, is free for a moment.</summary>
+    private const int MaxCopy = 64 * 1024;
+
     /// <summary>How often a thread that is through with user code sends for one connection before it leaves the rest.</summary>
     private const int MaxSendsForOthers = 2;
 
@@ -133,23 +136,42 @@ internal sealed class SocketPipeWriter : PipeWriter
         }
     }
 
+    /// <remarks>
+    /// As with <see cref="Pipe"/>, and other than the memory of <see cref="GetMemory"/>, this may meet a <see cref="Complete"/>, or another write: a server broadcasts to a connection whose
+    /// handler returns at that moment. Bytes are copied under the gate, so that no block that is being filled goes back to the pool, or out.
+    /// </remarks>
     public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
     {
-        ThrowIfCompleted();
-        if (Volatile.Read(ref _closed))
+        bool sends;
+        DeferredFlush.Preparation next;
+        ValueTask<FlushResult> flush;
+        for (var left = source.Span; ; left = left[MaxCopy..])
         {
-            // As Pipe does: nobody is there to read it, so nothing is copied, and no cancellation is told of.
-            return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
+            lock (_gate)
+            {
+                ThrowIfCompleted();
+                if (_closed)
+                {
+                    // As Pipe does: nobody is there to read it, so nothing is copied, and no cancellation is told of.
+                    return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
+                }
+
+                if (left.Length == source.Length && cancellationToken.IsCancellationRequested)
+                {
+                    // Before anything is copied: a refused write leaves nothing behind.
+                    return ValueTask.FromCanceled<FlushResult>(cancellationToken);
+                }
+
+                this.Write(left[..Math.Min(left.Length, MaxCopy)]);
+                if (left.Length <= MaxCopy)
+                {
+                    flush = BeginFlush(out sends, out next, cancellationToken);
+                    break;
+                }
+            }
         }
 
-        if (cancellationToken.IsCancellationRequested)
-        {
-            // Before anything is copied: a refused write leaves nothing behind.
-            return ValueTask.FromCanceled<FlushResult>(cancellationToken);
-        }
-
-        this.Write(source.Span);
-        return FlushAsync(cancellationToken);
+        return GoOnFlushing(flush, sends, next, cancellationToken);
     }
 
     public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default)
@@ -161,7 +183,7 @@ internal sealed class SocketPipeWriter : PipeWriter
 
         bool sends;
         DeferredFlush.Preparation next;
-        ValueTask<FlushResult> flush = default;
+        ValueTask<FlushResult> flush;
         lock (_gate)
         {
             if (_completed)
@@ -170,30 +192,10 @@ internal sealed class SocketPipeWriter : PipeWriter
                 return new ValueTask<FlushResult>(TakeResult());
             }
 
-            ThrowIfWaiting();
-            Commit();
-            sends = !TryDefer(out next) && TryBeginSend();
-            if (!sends)
-            {
-                flush = FinishFlush(cancellationToken);
-            }
+            flush = BeginFlush(out sends, out next, cancellationToken);
         }
 
-        if (sends)
-        {
-            Send();
-            lock (_gate)
-            {
-                return FinishFlush(cancellationToken);
-            }
-        }
-
-        if (next != DeferredFlush.Preparation.None)
-        {
-            Defer(next);
-        }
-
-        return flush;
+        return GoOnFlushing(flush, sends, next, cancellationToken);
     }
 
     public override void CancelPendingFlush()
@@ -489,6 +491,35 @@ internal sealed class SocketPipeWriter : PipeWriter
     }
 
     // ---- Flushing: on the writing thread, under the gate ----
+
+    /// <summary>Makes what was written the sender's.</summary>
+    /// <param name="sends">Whether the caller now owns the sending side.</param>
+    /// <param name="next">What else it has to do for the flush. For both there is <see cref="GoOnFlushing"/>, to be called after leaving the gate.</param>
+    /// <param name="cancellationToken">The flush's.</param>
+    private ValueTask<FlushResult> BeginFlush(out bool sends, out DeferredFlush.Preparation next, CancellationToken cancellationToken)
+    {
+        ThrowIfWaiting();
+        Commit();
+        sends = !TryDefer(out next) && TryBeginSend();
+        return sends ? default : FinishFlush(cancellationToken);
+    }
+
+    /// <summary>Does what <see cref="BeginFlush"/> says, out of the gate.</summary>
+    private ValueTask<FlushResult> GoOnFlushing(
+        ValueTask<FlushResult> flush, bool sends, DeferredFlush.Preparation next, CancellationToken cancellationToken)
+    {
+        if (!sends)
+        {
+            Defer(next);
+            return flush;
+        }
+
+        Send();
+        lock (_gate)
+        {
+            return FinishFlush(cancellationToken);
+        }
+    }
 
     private void ThrowIfCompleted()
     {

@@ -4,7 +4,9 @@ using Microsoft.AspNetCore.Connections;
 namespace Exploration.Scenarios;
 
 /// <summary>Pools of small blocks, each of which has to come back once, and before the pools end.</summary>
-internal sealed class CheckedPool(int blockSize) : MemoryPool<byte>, IMemoryPoolFactory<byte>
+/// <param name="blockSize">The size of all blocks.</param>
+/// <param name="rentsInSteps">Whether other threads may do something before a block is rented.</param>
+internal sealed class CheckedPool(int blockSize, bool rentsInSteps = false) : MemoryPool<byte>, IMemoryPoolFactory<byte>
 {
     private bool _isDisposed;
 
@@ -17,6 +19,11 @@ internal sealed class CheckedPool(int blockSize) : MemoryPool<byte>, IMemoryPool
     public override IMemoryOwner<byte> Rent(int minBufferSize = -1)
     {
         Assert.True(minBufferSize <= blockSize);
+        if (rentsInSteps)
+        {
+            Execution.Step("rents");
+        }
+
         Assert.False(_isDisposed, "A block was rented after the pool's end.");
         Outstanding++;
         return new Block(this);

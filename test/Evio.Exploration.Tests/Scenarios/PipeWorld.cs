@@ -19,10 +19,10 @@ internal sealed class PipeWorld
     private readonly EvioTransportOptions _options = new() { LoopCount = 1, Scheduling = EvioScheduling.Inline };
     private bool _stopped;
 
-    internal PipeWorld(Execution run, Action<EvioTransportOptions>? configure = null, int blockSize = 4096, int sendBuffer = 0)
+    internal PipeWorld(Execution run, Action<EvioTransportOptions>? configure = null, int blockSize = 4096, int sendBuffer = 0, bool rentsInSteps = false)
     {
         _run = run;
-        _pool = new CheckedPool(blockSize);
+        _pool = new CheckedPool(blockSize, rentsInSteps);
         configure?.Invoke(_options);
         _loops = new TransportLoops(_options, NullLogger.Instance, _pool, meterFactory: null);
         _connections = new ConnectionSet(_loops);

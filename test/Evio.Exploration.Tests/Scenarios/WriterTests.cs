@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Text;
 using Evio.Transport;
 using Microsoft.AspNetCore.Connections;
 
@@ -111,6 +112,54 @@ public sealed class WriterTests
         },
         atLeast: 120,
         departures: 1);
+
+    /// <summary>A broadcast to a connection whose handler returns at that moment: it arrives, or is refused, and its blocks come back once.</summary>
+    [Fact]
+    public void A_write_meets_the_completion() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, blockSize: 2, rentsInSteps: true);
+            var refused = false;
+            run.Add("broadcaster", async () =>
+            {
+                try
+                {
+                    await Execution.Later(world.Output.WriteAsync("abcde"u8.ToArray()));
+                }
+                catch (InvalidOperationException)
+                {
+                    refused = true;
+                }
+            });
+            run.Add("handler", () =>
+            {
+                Execution.Step("returns");
+                world.Output.Complete();
+            });
+            run.Add("peer", () => world.Peer.Receive());
+            run.Explore();
+            Assert.Equal(refused ? "" : "abcde", world.Peer.ReceivedText);
+            world.End();
+        },
+        atLeast: 100);
+
+    /// <summary>Two broadcasts to one connection. Each arrives whole.</summary>
+    [Fact]
+    public void A_write_meets_another() => Exploring.Run(
+        static run =>
+        {
+            var world = new PipeWorld(run, blockSize: 2, rentsInSteps: true);
+            foreach (var message in (string[])["abcde", "ABCDE"])
+            {
+                run.Add(message, async () => await Execution.Later(world.Output.WriteAsync(Encoding.ASCII.GetBytes(message))));
+            }
+
+            run.Add("peer", () => world.Peer.Receive("abcdeABCDE".Length));
+            run.Explore();
+            Assert.Contains(world.Peer.ReceivedText, (string[])["abcdeABCDE", "ABCDEabcde"]);
+            world.End();
+        },
+        atLeast: 100);
 
     /// <summary>The user's code blocks until its peer has what it has flushed. Nothing but the monitor can send that.</summary>
     [Theory]

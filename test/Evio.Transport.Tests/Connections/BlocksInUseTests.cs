@@ -1,4 +1,6 @@
 using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.DependencyInjection;
@@ -74,6 +76,61 @@ public sealed class BlocksInUseTests
         Assert.Equal(0, pool.Errors);
     }
 
+    /// <summary>As clients do that give up, and servers that broadcast to a connection whose handler returns.</summary>
+    [Theory, EvioTransports]
+    public async Task A_disposal_waits_for_the_write_that_fills_a_block(TransportKind kind)
+    {
+        var pool = new HoldingPool();
+        await using (var pair = await CreateAsync(kind, pool))
+        {
+            var held = pool.HoldNextUse();
+            var write = Task.Run(async () => await pair.Output.WriteAsync("x"u8.ToArray()));
+            await held.OrTimeout();
+
+            await ReleaseDuringAsync(() => pair.Connection.DisposeAsync(), pool);
+
+            await write.OrTimeout();
+            Assert.Equal("x"u8.ToArray(), await pair.Client.ReceiveToEndAsync().OrTimeout());
+            Assert.Equal(0, pool.Outstanding);
+        }
+
+        Assert.Equal(0, pool.Errors);
+    }
+
+    [Theory, EvioTransports(false, true)]
+    public async Task A_streams_disposal_waits_for_what_copies_from_or_to_a_block(TransportKind kind, bool writes)
+    {
+        var pool = new HoldingPool();
+        await using var transport = TransportInstance.Create(kind, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using var handler = new SocketsHttpHandler().UseEvioTransport((IConnectionFactory)transport.Factory, listener.LocalEndPoint);
+        var stream = await handler.ConnectCallback!(null!, CancellationToken.None).OrTimeout();
+        using var peer = await listener.AcceptAsync().OrTimeout();
+        var buffer = new byte[10];
+        if (!writes)
+        {
+            await peer.SendAllAsync("xy").OrTimeout();
+            await stream.ReadExactlyAsync(buffer.AsMemory(0, 1)).OrTimeout();
+        }
+
+        var held = pool.HoldNextUse();
+        var use = Task.Run(async () =>
+        {
+            await (writes ? stream.WriteAsync("x"u8.ToArray()) : stream.ReadExactlyAsync(buffer.AsMemory(1, 1)));
+        });
+        await held.OrTimeout();
+
+        await ReleaseDuringAsync(() => stream.DisposeAsync(), pool);
+
+        await use.ContinueWith(static _ => { }, TaskScheduler.Default).OrTimeout();
+        Assert.Equal(0, pool.Outstanding);
+        Assert.Equal(0, pool.Errors);
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => await stream.WriteAsync(buffer)).OrTimeout();
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => await stream.ReadExactlyAsync(buffer)).OrTimeout();
+    }
+
     /// <summary>The listener does not wait for an application that keeps its connection; the pool does.</summary>
     [Theory, EvioTransports]
     public async Task A_pool_ends_when_the_application_has_given_its_blocks_back(TransportKind kind)
@@ -134,6 +191,18 @@ public sealed class BlocksInUseTests
     private static Task<ConnectedPair> CreateAsync(TransportKind kind, HoldingPool pool) =>
         ConnectedPair.CreateAsync(
             kind, new TransportSettings { LoopCount = 1 }, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
+
+    /// <summary>Lets the thread that is held go on when a disposal has done what it can, or waits for it.</summary>
+    private static async Task ReleaseDuringAsync(Func<ValueTask> dispose, HoldingPool pool)
+    {
+        var disposal = Task.CompletedTask;
+        var thread = new Thread(() => disposal = dispose().AsTask()) { IsBackground = true };
+        thread.Start();
+        await Eventually.HoldsAsync(() => (thread.ThreadState & (ThreadState.WaitSleepJoin | ThreadState.Stopped)) != 0);
+        pool.Release();
+        await Eventually.HoldsAsync(() => thread.ThreadState.HasFlag(ThreadState.Stopped));
+        await disposal.OrTimeout();
+    }
 
     private static async Task AssertDisposalWaitsAsync(ConnectedPair pair, HoldingPool pool)
     {

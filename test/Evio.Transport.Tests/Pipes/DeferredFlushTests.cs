@@ -1,3 +1,4 @@
+using System.Text;
 using Evio.Transport.Testing;
 
 namespace Evio.Transport.Tests.Pipes;
@@ -57,10 +58,8 @@ public sealed class DeferredFlushTests
             await CallAsync(pair, async () => await pair.Connection.Transport.Output.WriteAsync("b"u8.ToArray()));
         });
 
-        await pair.Client.SendAllAsync("1").OrTimeout();
-        Assert.Equal("a"u8.ToArray(), await pair.Client.ReceiveExactlyAsync(1).OrTimeout());
-        await pair.Client.SendAllAsync("2").OrTimeout();
-        Assert.Equal("b"u8.ToArray(), await pair.Client.ReceiveExactlyAsync(1).OrTimeout());
+        await AskAsync(pair, expected: "a");
+        await AskAsync(pair, expected: "b");
         await handler.OrTimeout();
     }
 
@@ -126,8 +125,7 @@ public sealed class DeferredFlushTests
         {
             for (var round = 0; round <= Rounds; round++)
             {
-                await pair.Client.SendAllAsync("1").OrTimeout();
-                Assert.Equal(round < Rounds ? "a"u8.ToArray() : "b"u8.ToArray(), await pair.Client.ReceiveExactlyAsync(1).OrTimeout());
+                await AskAsync(pair, expected: round < Rounds ? "a" : "b");
             }
         }
 
@@ -165,12 +163,17 @@ public sealed class DeferredFlushTests
 
         for (var call = 0; call < Calls; call++)
         {
-            await caller.Client.SendAllAsync("1").OrTimeout();
-            Assert.Equal("b"u8.ToArray(), await caller.Client.ReceiveExactlyAsync(1).OrTimeout());
+            await AskAsync(caller, expected: "b");
         }
 
         await handler.OrTimeout();
         Assert.InRange(waits, 0, 6);
+    }
+
+    private static async Task AskAsync(ConnectedPair pair, string expected)
+    {
+        await pair.Client.SendAllAsync("1").OrTimeout();
+        Assert.Equal(Encoding.ASCII.GetBytes(expected), await pair.Client.ReceiveExactlyAsync(expected.Length).OrTimeout());
     }
 
     private static async Task CallAsync(ConnectedPair pair, Func<Task> call)
