@@ -40,6 +40,7 @@ public sealed class EcosystemTests(LoadGeneratorTests.Program load) : IClassFixt
         Assert.Contains("&lt;script&gt;alert(&quot;", answers["pg-fortunes-64"]);
         Assert.EndsWith("""{"id":42,"randomNumber":1}""", answers["cached-row-64"], StringComparison.Ordinal);
         Assert.EndsWith("Hello, World!", answers["yarp-64"], StringComparison.Ordinal);
+        Assert.Equal(answers["yarp-64"], answers["yarp-evio-64"]);
     }
 
     [Fact]

@@ -25,7 +25,7 @@ public sealed class ScenarioTests
     public void WhatNeedsPackagesIsServedByAnApplicationOfItsOwn()
     {
         Assert.Equal(
-            ["grpc-unary", "grpc-stream", "signalr-echo-64", "yarp-64", "pg-row-64", "pg-rows-20-64", "pg-fortunes-64", "cached-row-64"],
+            ["grpc-unary", "grpc-stream", "signalr-echo-64", "yarp-64", "yarp-evio-64", "pg-row-64", "pg-rows-20-64", "pg-fortunes-64", "cached-row-64"],
             Scenario.All.Where(static scenario => scenario.Application == Application.Ecosystem).Select(static scenario => scenario.Name));
         Assert.All(
             Scenario.All.Where(static scenario => scenario.Name.StartsWith("pg-", StringComparison.Ordinal)),

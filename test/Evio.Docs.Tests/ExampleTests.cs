@@ -6,6 +6,7 @@ using Evio.Transport;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
@@ -86,6 +87,13 @@ public sealed partial class ExampleTests
             await AssertAnswersAsync(socket, "ee\n\n", "5 bytes\n0 bytes\n");
         }),
         ["start-client"] = new(static run => run.GetsAsync("/offer", "Only 42 today")) { UrlPort = 5000 },
+        ["start-proxy"] = new(static async run =>
+        {
+            await using var backend = WebApplication.CreateSlimBuilder(["--urls", $"http://127.0.0.1:{run.Port(7000)}"]).Build();
+            backend.Run(static context => context.Response.WriteAsync($"{context.Request.Path} is behind"));
+            await backend.StartAsync().OrTimeout();
+            await run.GetsAsync("/this", "/this is behind");
+        }),
         ["start-unix"] = new(static async run =>
         {
             await run.Program.EndsAsync();

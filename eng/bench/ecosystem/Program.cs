@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Caching.Memory;
 using Npgsql;
 using Yarp.ReverseProxy.Configuration;
+using Yarp.ReverseProxy.Forwarder;
 
 // What applications on ASP.NET Core are made of besides it: gRPC, SignalR, YARP, PostgreSQL, a cache. eng/bench starts it with
 //   --transport evio|sockets --scheduling adaptive|inline|threadpool --loops N --urls URL
@@ -52,18 +53,23 @@ if (settings["call-out"] is { } backend)
 {
     // As shipped, the proxy logs lines for each request.
     builder.Logging.AddFilter("Yarp", LogLevel.Warning);
+    builder.Services.AddSingleton<IForwarderHttpClientFactory, ProxyClientFactory>();
     builder.Services.AddReverseProxy().LoadFromMemory(
-        [new RouteConfig { RouteId = "string", ClusterId = "backend", Match = new RouteMatch { Path = "/string" } }],
-        [
-            new ClusterConfig
+        [.. ProxyClientFactory.Clusters.Select(static cluster => new RouteConfig
+        {
+            RouteId = cluster,
+            ClusterId = cluster,
+            Match = new RouteMatch { Path = "/" + cluster },
+            Transforms = [new Dictionary<string, string> { ["PathSet"] = "/string" }],
+        })],
+        [.. ProxyClientFactory.Clusters.Select(cluster => new ClusterConfig
+        {
+            ClusterId = cluster,
+            Destinations = new Dictionary<string, DestinationConfig>
             {
-                ClusterId = "backend",
-                Destinations = new Dictionary<string, DestinationConfig>
-                {
-                    ["only"] = new() { Address = new Uri(backend).GetLeftPart(UriPartial.Authority) },
-                },
+                ["only"] = new() { Address = new Uri(backend).GetLeftPart(UriPartial.Authority) },
             },
-        ]);
+        })]);
 }
 
 if (settings["database"] is { } database)
