@@ -110,8 +110,8 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         // Without a probe: a hub answers in its own protocol, and the load compares every answer with what it must be.
         new("signalr-echo-64", "SignalR invocations with a string of 64 bytes, JSON over WebSocket, 64 connections", ServerPort.Http,
             Variant.Kestrel, new OwnLoad("signalr", "--path", "/hub")),
-        Wrk("yarp-64", "GET through a reverse proxy, YARP over HttpClient's own sockets", "/proxied") with { CallsOut = true },
-        Wrk("yarp-evio-64", "GET through a reverse proxy, YARP over the transport's connections", "/proxied-evio") with { CallsOut = true },
+        Wrk("yarp-64", "GET through a reverse proxy, YARP over HttpClient's own sockets", "/proxied") with { CallsOut = true, WarmUpFactor = 3 },
+        Wrk("yarp-evio-64", "GET through a reverse proxy, YARP over the transport's connections", "/proxied-evio") with { CallsOut = true, WarmUpFactor = 3 },
         Wrk("pg-row-64", "GET of a row of PostgreSQL as JSON", "/row", probe: "/row?id=42") with { UsesDatabase = true },
         Wrk("pg-rows-20-64", "GET of 20 rows of PostgreSQL, a query for each, as JSON", "/rows", probe: "/rows?id=42") with
         {
