@@ -89,7 +89,7 @@ internal sealed class CallbackHost
                 NumLoops = Loops,
                 LoadBalance = LoadBalance.LeastConnections,
                 Scheduling = LoopScheduling.Adaptive,
-                MaxLateThreads = 2,
+                MaxBlockedThreads = 2,
                 ThreadsExhausted = OnThreadsExhausted,
                 Opened = OnOpened,
                 Data = (connection, input) => connection.AddressIndex >= Udp ? OnDatagram(connection, input) : OnData(connection, input),

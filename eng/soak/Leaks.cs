@@ -6,7 +6,7 @@ namespace Evio.Soak;
 internal static class Leaks
 {
     /// <summary>The thread pool lets go of a thread after 20 s, and Kestrel of a connection that says nothing more within its time-outs.</summary>
-    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    public static readonly TimeSpan MaxWaitForProcessor = TimeSpan.FromSeconds(60);
 
     /// <summary>The runtime's own, which come and go: timers, the pool's gate, the compiler.</summary>
     private const int ThreadsThatComeAndGo = 3;

@@ -188,7 +188,7 @@ internal sealed class Run
                 await Task.Delay(SampleInterval, cancellation);
                 state = await server.LookAsync(cancellation);
             }
-            while ((state.Connections > 0 || !isBack(server, state)) && Stopwatch.GetElapsedTime(began) < Leaks.Patience);
+            while ((state.Connections > 0 || !isBack(server, state)) && Stopwatch.GetElapsedTime(began) < Leaks.MaxWaitForProcessor);
             states[server] = state;
         }
 

@@ -145,7 +145,7 @@ internal sealed class HostileServer : IAsyncDisposable
         }
 
         builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(part == Part.MemoryPool ? new HostilePools(hostility, pools) : pools);
-        new TransportSettings { LoopCount = 2, MaxLateThreads = 1 }.Use(kind, builder.WebHost);
+        new TransportSettings { LoopCount = 2, MaxBlockedThreads = 1 }.Use(kind, builder.WebHost);
         builder.WebHost.ConfigureKestrel(static options => options.Listen(IPAddress.Loopback, 0));
         await using (var application = builder.Build())
         {
@@ -210,7 +210,7 @@ internal sealed class HostileServer : IAsyncDisposable
     {
         NumLoops = 2,
         Scheduling = scheduling,
-        MaxLateThreads = 1,
+        MaxBlockedThreads = 1,
         ThreadsExhausted = _ => hostility?.MayThrow(calls: 2),
         Opened = (_, ref _) => Act(hostility),
         Data = (connection, input) =>

@@ -157,7 +157,7 @@ public sealed class SchedulingTests
 
                 return context.Response.WriteAsync(Thread.CurrentThread.IsThreadPoolThread ? "pool, done" : "loop, done");
             },
-            OneLoop with { Transport = OneLoop.Transport with { MaxLateThreads = Limit } });
+            OneLoop with { Transport = OneLoop.Transport with { MaxBlockedThreads = Limit } });
         await using var clients = await Clients.ConnectAsync(host, blocking);
 
         // Kestrel begins every connection on the thread pool, and reads there until it has to wait: only what comes later is the loop's.

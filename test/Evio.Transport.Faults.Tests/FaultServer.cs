@@ -47,7 +47,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     internal const int Loops = 2;
 
     /// <summary>How many threads may be late in each adaptive server.</summary>
-    internal const int MaxLateThreads = 8;
+    internal const int MaxBlockedThreads = 8;
 
     /// <summary>What a detached connection says.</summary>
     internal static readonly byte[] Detached = "detached"u8.ToArray();
@@ -115,7 +115,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddProvider(logs).SetMinimumLevel(LogLevel.Warning);
-        builder.WebHost.UseEvioTransport(options => (options.LoopCount, options.Scheduling, options.MaxLateThreads) = (Loops, scheduling, MaxLateThreads));
+        builder.WebHost.UseEvioTransport(options => (options.LoopCount, options.Scheduling, options.MaxBlockedThreads) = (Loops, scheduling, MaxBlockedThreads));
         builder.WebHost.ConfigureKestrel(options => options.Listen(address, 0, listen => listen.Run(OnConnectedAsync)));
         builder.Services.AddSingleton<IMemoryPoolFactory<byte>>(_pools);
         return builder.Build();
@@ -154,7 +154,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     {
         NumLoops = Loops,
         Scheduling = scheduling,
-        MaxLateThreads = MaxLateThreads,
+        MaxBlockedThreads = MaxBlockedThreads,
         Opened = (connection, ref _) =>
         {
             _connections.Enqueue(new WeakReference(connection));

@@ -160,7 +160,7 @@ public sealed class FaultedServer : IAsyncLifetime
         Assert.Equal(loops, state.Loops);
 
         // An adaptive server keeps threads that were late for a while: as many as may be late, and one more for each loop.
-        var spares = FaultServer.CallbackModes.Length * (FaultServer.MaxLateThreads + FaultServer.Loops);
+        var spares = FaultServer.CallbackModes.Length * (FaultServer.MaxBlockedThreads + FaultServer.Loops);
         await Eventually.HoldsAsync(() => CountLoopThreads() is var threads && threads >= loops && threads <= loops + spares, () => $"{CountLoopThreads()} threads");
         Assert.Equal(0, Control.CallsOnClosed);
     }

@@ -26,8 +26,8 @@ public sealed class ConfiguredOptionTests
         { nameof(EvioTransportOptions.LoadBalance), "7" },
         { nameof(EvioTransportOptions.Scheduling), "Automatic" },
         { nameof(EvioTransportOptions.Scheduling), "-1" },
-        { nameof(EvioTransportOptions.MaxLateThreads), "many" },
-        { nameof(EvioTransportOptions.MaxLateThreads), "0" },
+        { nameof(EvioTransportOptions.MaxBlockedThreads), "many" },
+        { nameof(EvioTransportOptions.MaxBlockedThreads), "0" },
         { nameof(EvioTransportOptions.Backlog), "x" },
         { nameof(EvioTransportOptions.Backlog), "0" },
         { nameof(EvioTransportOptions.NoDelay), "perhaps" },
@@ -197,9 +197,9 @@ public sealed class ConfiguredOptionTests
     }
 
     [Fact]
-    public async Task MaxLateThreads_is_how_many_block_before_the_thread_pool_helps()
+    public async Task MaxBlockedThreads_is_how_many_block_before_the_thread_pool_helps()
     {
-        await using var site = await Site.StartAsync(("Scheduling", "Adaptive"), ("MaxLateThreads", "1"), ("LoopCount", "1"));
+        await using var site = await Site.StartAsync(("Scheduling", "Adaptive"), ("MaxBlockedThreads", "1"), ("LoopCount", "1"));
         await using var first = await site.OpenAsync();
         await using var second = await site.OpenAsync();
         using var mayReturn = new ManualResetEventSlim();

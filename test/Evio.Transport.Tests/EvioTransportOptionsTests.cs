@@ -14,7 +14,7 @@ public sealed class EvioTransportOptionsTests
         { nameof(EvioTransportOptions.LoopCount), static o => o.LoopCount = 1025, "1025", "from 1 to 1024" },
         { nameof(EvioTransportOptions.LoadBalance), static o => o.LoadBalance = (LoadBalance)3, "3", "Random, RoundRobin, Least" },
         { nameof(EvioTransportOptions.Scheduling), static o => o.Scheduling = (EvioScheduling)(-1), "-1", "ThreadPool, Inline, Adaptive" },
-        { nameof(EvioTransportOptions.MaxLateThreads), static o => o.MaxLateThreads = 0, "0", "at least 1" },
+        { nameof(EvioTransportOptions.MaxBlockedThreads), static o => o.MaxBlockedThreads = 0, "0", "at least 1" },
         { nameof(EvioTransportOptions.Backlog), static o => o.Backlog = 0, "0", "from 1 to 65535" },
         { nameof(EvioTransportOptions.Backlog), static o => o.Backlog = 65536, "65536", "from 1 to 65535" },
         { nameof(EvioTransportOptions.MaxReadBufferSize), static o => o.MaxReadBufferSize = -1, "-1", "from 1 on" },
@@ -101,7 +101,7 @@ public sealed class EvioTransportOptionsTests
         Assert.Equal(-1, options.LoopCount);
         Assert.Equal(LoadBalance.LeastConnections, options.LoadBalance);
         Assert.Equal(EvioScheduling.Adaptive, options.Scheduling);
-        Assert.Equal(64, options.MaxLateThreads);
+        Assert.Equal(64, options.MaxBlockedThreads);
         Assert.Equal(512, options.Backlog);
         Assert.True(options.NoDelay);
         Assert.Equal(1024 * 1024, options.MaxReadBufferSize);

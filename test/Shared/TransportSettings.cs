@@ -12,7 +12,7 @@ internal sealed record TransportSettings
 
     public LoadBalance? LoadBalance { get; init; }
 
-    public int? MaxLateThreads { get; init; }
+    public int? MaxBlockedThreads { get; init; }
 
     public long? MaxReadBufferSize { get; init; }
 
@@ -39,7 +39,7 @@ internal sealed record TransportSettings
         options.Scheduling = kind.Scheduling();
         options.LoopCount = LoopCount ?? options.LoopCount;
         options.LoadBalance = LoadBalance ?? options.LoadBalance;
-        options.MaxLateThreads = MaxLateThreads ?? options.MaxLateThreads;
+        options.MaxBlockedThreads = MaxBlockedThreads ?? options.MaxBlockedThreads;
         options.MaxReadBufferSize = MaxReadBufferSize ?? options.MaxReadBufferSize;
         options.MaxWriteBufferSize = MaxWriteBufferSize ?? options.MaxWriteBufferSize;
     }

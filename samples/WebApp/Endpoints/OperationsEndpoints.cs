@@ -34,7 +34,7 @@ internal static class OperationsEndpoints
     /// <summary>Asks every loop for a sign of life. A loop that a handler holds gives none; with <see cref="EvioScheduling.Inline"/> that happens.</summary>
     private sealed class LoopsHealthCheck(IServiceProvider services) : IHealthCheck
     {
-        private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+        private static readonly TimeSpan MaxWaitForProcessor = TimeSpan.FromSeconds(1);
 
         public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
         {
@@ -46,7 +46,7 @@ internal static class OperationsEndpoints
                 .ToArray();
             return silent.Length == 0
                 ? HealthCheckResult.Healthy($"{loops.Count} answer")
-                : HealthCheckResult.Unhealthy($"no answer within {Patience.TotalSeconds} s from {string.Join(", ", silent)}");
+                : HealthCheckResult.Unhealthy($"no answer within {MaxWaitForProcessor.TotalSeconds} s from {string.Join(", ", silent)}");
         }
 
         private static async Task<bool> AnswersAsync(EventLoop loop, CancellationToken cancellationToken)
@@ -59,7 +59,7 @@ internal static class OperationsEndpoints
 
             try
             {
-                await answer.Task.WaitAsync(Patience, cancellationToken);
+                await answer.Task.WaitAsync(MaxWaitForProcessor, cancellationToken);
                 return true;
             }
             catch (TimeoutException)

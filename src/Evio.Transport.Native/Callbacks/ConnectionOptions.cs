@@ -1,3 +1,5 @@
+using Evio.Transport.Native.Interop;
+
 namespace Evio.Transport.Native;
 
 /// <summary>How one connection behaves; <see cref="Events.Opened"/> may change it.</summary>
@@ -37,6 +39,9 @@ public struct ConnectionOptions
 
     /// <summary>The size of the kernel's send buffer (<c>SO_SNDBUF</c>, socket(7)), in bytes. Zero, the default, leaves it to the kernel.</summary>
     public int SendBufferSize { get; set; }
+
+    /// <summary>Those that are the socket's.</summary>
+    internal readonly SocketSettings Socket => new(TcpKeepAlive, TcpKeepAliveInterval, TcpKeepAliveCount, ReceiveBufferSize, SendBufferSize);
 
     /// <exception cref="ArgumentException">An option is out of its range; the message names it.</exception>
     internal readonly void Validate()

@@ -85,8 +85,8 @@ public sealed class Events
     /// </remarks>
     public LoopScheduling Scheduling { get; set; } = LoopScheduling.Inline;
 
-    /// <inheritdoc cref="EventLoopGroupOptions.MaxLateThreads"/>
-    public int MaxLateThreads { get; set; } = 64;
+    /// <inheritdoc cref="EventLoopGroupOptions.MaxBlockedThreads"/>
+    public int MaxBlockedThreads { get; set; } = 64;
 
     /// <inheritdoc cref="EventLoopGroupOptions.OnThreadsExhausted"/>
     public Action<int>? ThreadsExhausted { get; set; }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Managed;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
@@ -102,7 +103,7 @@ public sealed class EvioServer : IAsyncDisposable
                 LoadBalance = events.LoadBalance,
                 Affinity = events.LoopAffinity,
                 Scheduling = events.Scheduling,
-                MaxLateThreads = events.MaxLateThreads,
+                MaxBlockedThreads = events.MaxBlockedThreads,
                 OnThreadsExhausted = events.ThreadsExhausted,
                 OnUnhandledException = (_, exception) => server?.Fail(exception),
             },

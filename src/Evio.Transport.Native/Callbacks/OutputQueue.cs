@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 
@@ -176,9 +177,8 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         }
 
         // The blocks are the loop's, which a callback that takes long may have lost.
-        var entry = connection.Loop.Enter();
-        var block = entry == LoopEntry.Refused ? OutputBlocks.Create(Math.Max(1, sizeHint)) : blocks.Rent(Math.Max(1, sizeHint));
-        connection.Loop.Leave(entry);
+        using var owner = connection.Loop.Ownership.Enter();
+        var block = owner.IsOwner ? blocks.Rent(Math.Max(1, sizeHint)) : OutputBlocks.Create(Math.Max(1, sizeHint));
         Append(block);
         return block;
     }

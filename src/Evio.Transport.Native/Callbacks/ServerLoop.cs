@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 

@@ -75,7 +75,7 @@ internal sealed partial class StreamConnection
     /// </returns>
     private bool TryCall(DataCallback callback, ReadOnlySpan<byte> input, byte[]? buffer, Action<StreamConnection> rest)
     {
-        if (Loop.IsExhausted)
+        if (Loop.Ownership.IsExhausted)
         {
             CallOnPool(callback, input.ToArray(), rest);
             GiveBack(buffer);
@@ -83,9 +83,9 @@ internal sealed partial class StreamConnection
         }
 
         BeginCallback();
-        var mayBeLate = Loop.TryBeginCall();
+        var mayBeLate = Loop.Ownership.TryBeginCall();
         var (action, error) = Call(callback, input);
-        if (!Loop.TryReturnFromCall(mayBeLate))
+        if (!Loop.Ownership.TryReturnFromCall(mayBeLate))
         {
             PostReturn(action, error, buffer, rest);
             return false;
@@ -248,19 +248,19 @@ internal sealed partial class StreamConnection
         {
             _owner.Remove(this);
         }
-        else if (Loop.IsExhausted)
+        else if (Loop.Ownership.IsExhausted)
         {
             CallLastOnPool(callback, error, call);
         }
-        else if (Loop.IsHeld && TryPostLast(callback, error, call))
+        else if (Loop.Ownership.IsHeld && TryPostLast(callback, error, call))
         {
             // Whatever closed the connection goes on with the loop. The callback, which may lose it, is made when that has come to its end.
         }
         else
         {
-            var mayBeLate = Loop.TryBeginCall();
+            var mayBeLate = Loop.Ownership.TryBeginCall();
             CallAndHandle(callback, error, call);
-            if (!Loop.TryReturnFromCall(mayBeLate))
+            if (!Loop.Ownership.TryReturnFromCall(mayBeLate))
             {
                 PostRemove();
             }

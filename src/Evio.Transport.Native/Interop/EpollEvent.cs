@@ -22,7 +22,7 @@ internal static unsafe class EpollEvent
 
     internal static int OffsetOfDataOn(bool packed) => packed ? 4 : 8;
 
-    // SOUND: callers pass a pointer to at least Size bytes. The data may stand unaligned on x86-64, hence the unaligned accesses.
+    // SAFETY: callers pass a pointer to at least Size bytes. The data may stand unaligned on x86-64, hence the unaligned accesses.
     internal static void Write(byte* epollEvent, uint events, ulong token)
     {
         Unsafe.WriteUnaligned(epollEvent, events);

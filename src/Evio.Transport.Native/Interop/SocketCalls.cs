@@ -194,7 +194,7 @@ internal static unsafe class SocketCalls
 
         var result = stackalloc byte[Linux.SizeOfStatx];
 
-        // SOUND: the path is fixed for the duration of the call, and the result has the size of the structure, whose fields are aligned.
+        // SAFETY: the path is fixed for the duration of the call, and the result has the size of the structure, whose fields are aligned.
         fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))
         {
             return Libc.statx(Linux.AT_FDCWD, path, Linux.AT_SYMLINK_NOFOLLOW, Linux.STATX_INO, result) == 0
@@ -212,7 +212,7 @@ internal static unsafe class SocketCalls
             return -1;
         }
 
-        // SOUND: the path is fixed for the duration of the call. It does not wait, not even for the other end of a FIFO.
+        // SAFETY: the path is fixed for the duration of the call. It does not wait, not even for the other end of a FIFO.
         fixed (byte* path = Encoding.UTF8.GetBytes(directory + '\0'))
         {
             return Libc.open(path, Platform.O_RDONLY | Platform.O_CLOEXEC | Platform.O_NONBLOCK);

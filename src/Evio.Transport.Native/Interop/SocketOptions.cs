@@ -2,37 +2,46 @@ using System.Net.Sockets;
 
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>Options of connected stream sockets (setsockopt(2)).</summary>
+/// <summary>The options that a server may set for each of its connections (setsockopt(2)). Zero leaves one as the system has it.</summary>
+/// <param name="TcpKeepAlive">How long a TCP connection is silent before the kernel probes the peer; zero for no probes.</param>
+/// <param name="TcpKeepAliveInterval">The time between two probes.</param>
+/// <param name="TcpKeepAliveCount">How many unanswered probes end the connection.</param>
+/// <param name="ReceiveBufferSize">In bytes.</param>
+/// <param name="SendBufferSize">In bytes.</param>
+internal readonly record struct SocketSettings(
+    TimeSpan TcpKeepAlive, TimeSpan TcpKeepAliveInterval, int TcpKeepAliveCount, int ReceiveBufferSize, int SendBufferSize);
+
+/// <summary>Sets options of connected stream sockets (setsockopt(2)).</summary>
 internal static unsafe class SocketOptions
 {
     /// <summary>The largest number of seconds that tcp(7) takes for the times of keep-alive probes.</summary>
     private const int MaxSeconds = 32767;
 
-    internal static void Apply(int descriptor, bool isTcp, in ConnectionOptions options)
+    internal static void Apply(int descriptor, bool isTcp, in SocketSettings settings)
     {
-        if (isTcp && options.TcpKeepAlive > TimeSpan.Zero)
+        if (isTcp && settings.TcpKeepAlive > TimeSpan.Zero)
         {
-            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_KEEPALIVE, 1, nameof(options.TcpKeepAlive));
-            Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPIDLE, Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
-            if (options.TcpKeepAliveInterval > TimeSpan.Zero)
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_KEEPALIVE, 1, nameof(settings.TcpKeepAlive));
+            Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPIDLE, Seconds(settings.TcpKeepAlive), nameof(settings.TcpKeepAlive));
+            if (settings.TcpKeepAliveInterval > TimeSpan.Zero)
             {
-                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPINTVL, Seconds(options.TcpKeepAliveInterval), nameof(options.TcpKeepAliveInterval));
+                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPINTVL, Seconds(settings.TcpKeepAliveInterval), nameof(settings.TcpKeepAliveInterval));
             }
 
-            if (options.TcpKeepAliveCount > 0)
+            if (settings.TcpKeepAliveCount > 0)
             {
-                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPCNT, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
+                Set(descriptor, Platform.IPPROTO_TCP, Platform.TCP_KEEPCNT, settings.TcpKeepAliveCount, nameof(settings.TcpKeepAliveCount));
             }
         }
 
-        if (options.ReceiveBufferSize > 0)
+        if (settings.ReceiveBufferSize > 0)
         {
-            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_RCVBUF, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_RCVBUF, settings.ReceiveBufferSize, nameof(settings.ReceiveBufferSize));
         }
 
-        if (options.SendBufferSize > 0)
+        if (settings.SendBufferSize > 0)
         {
-            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_SNDBUF, options.SendBufferSize, nameof(options.SendBufferSize));
+            Set(descriptor, Platform.SOL_SOCKET, Platform.SO_SNDBUF, settings.SendBufferSize, nameof(settings.SendBufferSize));
         }
     }
 
@@ -52,7 +61,7 @@ internal static unsafe class SocketOptions
         if (Libc.setsockopt(descriptor, level, option, &value, sizeof(int)) < 0)
         {
             var errno = Errno.Last;
-            throw new SocketException((int)Errno.ToSocketError(errno), $"{nameof(ConnectionOptions)}.{name} could not be set to {value} (errno {errno}).");
+            throw new SocketException((int)Errno.ToSocketError(errno), $"{name} could not be set to {value} (errno {errno}).");
         }
     }
 }

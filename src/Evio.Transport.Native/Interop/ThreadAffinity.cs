@@ -20,7 +20,7 @@ internal static unsafe class ThreadAffinity
             throw new ArgumentException($"A loop's thread cannot be bound to processor {processor}: there is none with that number.");
         }
 
-        // SOUND: the number was just looked at, and so the bit is within the mask.
+        // SAFETY: the number was just looked at, and so the bit is within the mask.
         var mask = stackalloc ulong[MaxProcessors / 64];
         new Span<ulong>(mask, MaxProcessors / 64).Clear();
         mask[processor / 64] = 1UL << (processor % 64);

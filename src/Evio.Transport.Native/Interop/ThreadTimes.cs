@@ -17,7 +17,7 @@ internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpa
     /// <summary>clock_gettime(2); zero on a system that does not count it.</summary>
     private static TimeSpan ReadClock()
     {
-        // SOUND: struct timespec of a 64-bit system is two words.
+        // SAFETY: struct timespec of a 64-bit system is two words.
         var time = stackalloc long[2];
         return clock_gettime(Platform.CLOCK_THREAD_CPUTIME_ID, time) == 0 ? TimeSpan.FromSeconds(time[0]) + FromNanoseconds(time[1]) : TimeSpan.Zero;
     }

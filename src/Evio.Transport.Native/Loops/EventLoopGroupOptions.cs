@@ -20,15 +20,15 @@ public sealed class EventLoopGroupOptions
     /// <remarks>Defaults to <see cref="LoopScheduling.Inline"/>.</remarks>
     public LoopScheduling Scheduling { get; set; } = LoopScheduling.Inline;
 
-    /// <summary>How many threads may be late with <see cref="LoopScheduling.Adaptive"/>: in calls that did not return in time and cost them their loop.</summary>
+    /// <summary>How many threads may be blocked with <see cref="LoopScheduling.Adaptive"/>: in calls that did not return in time and cost them their loop.</summary>
     /// <remarks>
     /// At least 1; defaults to 64. When so many are, the loops run no further calls themselves but leave them to the thread pool, which gives threads to them as
-    /// fast as it does to anything else that blocks, until half of the late threads are back. There are never more threads than this number and twice that of
+    /// fast as it does to anything else that blocks, until half of the blocked threads are back. There are never more threads than this number and twice that of
     /// the loops together.
     /// </remarks>
-    public int MaxLateThreads { get; set; } = 64;
+    public int MaxBlockedThreads { get; set; } = 64;
 
-    /// <summary>Called when <see cref="MaxLateThreads"/> is reached, with that number. On any thread; it must not block.</summary>
+    /// <summary>Called when <see cref="MaxBlockedThreads"/> is reached, with that number. On any thread; it must not block.</summary>
     /// <remarks>What this and the other notifications throw goes to <see cref="OnUnhandledException"/> once, and is ignored otherwise.</remarks>
     public Action<int>? OnThreadsExhausted { get; set; }
 

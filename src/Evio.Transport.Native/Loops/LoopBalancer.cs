@@ -1,5 +1,3 @@
-using Evio.Transport.Native.Sockets;
-
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>

@@ -14,9 +14,9 @@ public enum LoopCallCost
 
     /// <summary>
     /// It took more than four milliseconds, and a processor for three quarters of them: it is made beside the loop, as a blocking one, but waits until fewer such calls run than there are processors (or half of
-    /// <see cref="EventLoopGroupOptions.MaxLateThreads"/>, if that is less), for half a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
+    /// <see cref="EventLoopGroupOptions.MaxBlockedThreads"/>, if that is less), for half a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
     /// </summary>
-    Computing,
+    CpuBound,
 
     /// <summary>
     /// Little, but what follows it runs on the thread pool, as its maker has found out, and says: it is made there, together with others. Where the thread pool has no thread for it within some

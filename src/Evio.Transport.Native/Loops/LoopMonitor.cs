@@ -8,12 +8,12 @@ internal interface IMonitored
     /// <summary>Whether anything runs.</summary>
     bool IsBusy { get; }
 
-    /// <summary>Acts if the same call runs as at the last look. On the monitor's thread.</summary>
-    Sight Look();
+    /// <summary>Acts if the same call runs as at the last sample. On the monitor's thread.</summary>
+    MonitorSample Sample();
 }
 
 /// <summary>What a look has found.</summary>
-internal enum Sight : byte
+internal enum MonitorSample : byte
 {
     /// <summary>Nothing runs, and nothing has run since the last look.</summary>
     Idle,
@@ -24,8 +24,8 @@ internal enum Sight : byte
     /// <summary>A call runs that did not at the last look, or something waits for one: to be looked at again soon.</summary>
     InCall,
 
-    /// <summary>The same call runs as at the last look.</summary>
-    Overdue,
+    /// <summary>The same call runs as at the last sample.</summary>
+    Stalled,
 }
 
 /// <summary>Looks for calls that do not return, as long as any are made. While none are it sleeps.</summary>
@@ -42,15 +42,15 @@ internal sealed class LoopMonitor
     private static readonly TimeSpan LongestLook = TimeSpan.FromMilliseconds(1);
 
     /// <summary>For how many looks one overdue call has it expect others.</summary>
-    private const int LooksAfterOverdue = 256;
+    private const int SamplesAfterStall = 256;
 
     /// <summary>
     /// After how many looks at nothing it sleeps. Being woken costs the loop a system call, which a server with some hundred requests a second should not
     /// pay for each of them.
     /// </summary>
-    private const int LooksBeforeSleep = 4;
+    private const int SamplesBeforeSleep = 4;
 
-    private readonly Func<Sight>[] _looks;
+    private readonly Func<MonitorSample>[] _looks;
     private readonly IMonitored[] _monitored;
     private readonly Notifications _notifications;
     private readonly string _name;
@@ -71,7 +71,7 @@ internal sealed class LoopMonitor
     {
         _notifications = notifications;
         _monitored = [.. monitored];
-        _looks = [.. _monitored.Select(static monitored => (Func<Sight>)monitored.Look), LookAfterWatched];
+        _looks = [.. _monitored.Select(static monitored => (Func<MonitorSample>)monitored.Sample), LookAfterWatched];
         _name = name;
     }
 
@@ -164,39 +164,39 @@ internal sealed class LoopMonitor
     private bool Run()
     {
         Volatile.Write(ref _asleep, false);
-        var idleLooks = 0;
+        var idleSamples = 0;
         var expected = 0;
-        var last = Sight.Overdue;
+        var last = MonitorSample.Stalled;
         while (true)
         {
-            Thread.Sleep(last >= Sight.InCall || expected > 0 ? Soon : Later);
+            Thread.Sleep(last >= MonitorSample.InCall || expected > 0 ? Soon : Later);
             if (Volatile.Read(ref _stopping))
             {
                 return true;
             }
 
-            var most = Sight.Idle;
+            var most = MonitorSample.Idle;
             foreach (var look in _looks)
             {
-                var sight = LookAt(look);
-                most = sight > most ? sight : most;
+                var sample = LookAt(look);
+                most = sample > most ? sample : most;
             }
 
             AmbientState.Restore();
-            expected = most == Sight.Overdue ? LooksAfterOverdue : Math.Max(0, expected - 1);
-            idleLooks = most == Sight.Idle ? idleLooks + 1 : 0;
+            expected = most == MonitorSample.Stalled ? SamplesAfterStall : Math.Max(0, expected - 1);
+            idleSamples = most == MonitorSample.Idle ? idleSamples + 1 : 0;
 
             // Seen in a call twice in a row without being late: it is another call each time, so these are short.
-            last = last == Sight.InCall && most == Sight.InCall ? Sight.Busy : most;
-            if (idleLooks == LooksBeforeSleep)
+            last = last == MonitorSample.InCall && most == MonitorSample.InCall ? MonitorSample.Busy : most;
+            if (idleSamples == SamplesBeforeSleep)
             {
                 Sleep();
-                (idleLooks, last) = (0, Sight.Overdue);
+                (idleSamples, last) = (0, MonitorSample.Stalled);
             }
         }
     }
 
-    private Sight LookAt(Func<Sight> look)
+    private MonitorSample LookAt(Func<MonitorSample> look)
     {
         try
         {
@@ -206,15 +206,15 @@ internal sealed class LoopMonitor
         {
             // A want of memory. The next look may be better, and the other loops depend on this thread.
             _notifications.ReportOnce(exception);
-            return Sight.Busy;
+            return MonitorSample.Busy;
         }
     }
 
-    private Sight LookAfterWatched()
+    private MonitorSample LookAfterWatched()
     {
         if (_watched.Count == 0)
         {
-            return Sight.Idle;
+            return MonitorSample.Idle;
         }
 
         lock (_watchLock)
@@ -246,7 +246,7 @@ internal sealed class LoopMonitor
         }
 
         _looking.Clear();
-        return isLeft ? Sight.Overdue : kept > 0 ? Sight.InCall : Sight.Busy;
+        return isLeft ? MonitorSample.Stalled : kept > 0 ? MonitorSample.InCall : MonitorSample.Busy;
     }
 
     private bool IsThrough(IWatched watched)

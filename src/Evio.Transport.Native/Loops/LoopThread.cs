@@ -33,8 +33,8 @@ internal sealed class LoopThread
     /// <summary>The loop that it runs, or ran when it went into its call; <see langword="null"/> when it knows that it has lost it.</summary>
     internal EventLoop? Loop { get; set; }
 
-    /// <summary>Its turn on that loop.</summary>
-    internal long Turn { get; set; }
+    /// <summary>The epoch of its ownership.</summary>
+    internal long Epoch { get; set; }
 
     /// <summary>Whether it is in a call, and may lose the loop at any moment.</summary>
     internal bool InCall { get; set; }
@@ -49,10 +49,10 @@ internal sealed class LoopThread
     internal long KeptCall => Volatile.Read(ref _keptDepth) > 0 ? Volatile.Read(ref _keptCalls) : 0;
 
     /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
-    internal bool IsLate { get; set; }
+    internal bool IsBlocked { get; set; }
 
     /// <summary>Since when, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it has found that it lost the loop.</summary>
-    internal long LateSince { get; set; }
+    internal long BlockedSince { get; set; }
 
     /// <summary>Takes note of the beginning (1) or the end (−1) of user code that keeps the loop. On this thread.</summary>
     internal void NoteKept(int change)
@@ -71,9 +71,9 @@ internal sealed class LoopThread
     internal void Join() => _thread.Join();
 
     /// <summary>Gives it a loop to run. It holds none.</summary>
-    internal void Assign(EventLoop loop, long turn)
+    internal void Assign(EventLoop loop, long epoch)
     {
-        Turn = turn;
+        Epoch = epoch;
 
         // The loop is nobody's until this is done.
         Persist(() => Signal(loop));

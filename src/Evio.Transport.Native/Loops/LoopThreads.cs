@@ -3,11 +3,11 @@ using System.Diagnostics;
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// The threads of a group: one for each loop, and in an adaptive group those that are late (they lost their loop in a call that has not returned) and
-/// the spares, which were late and wait to take over a loop in turn.
+/// The threads of a group: one for each loop, and in an adaptive group those that are blocked (they lost their loop in a call that has not returned) and
+/// the spares, which were blocked and wait to take over a loop.
 /// </summary>
 /// <remarks>
-/// Their number is bounded. With <c>limit</c> late threads the group is <see cref="IsExhausted"/>, and its loops leave further calls to the thread
+/// Their number is bounded. With <c>limit</c> blocked threads the group is <see cref="IsExhausted"/>, and its loops leave further calls to the thread
 /// pool. Each may be in one call at that moment and lose its thread as well. So there are never more than twice the loops and the limit together.
 /// The same holds while the system starts no thread, for want of memory or descriptors: each loop keeps the thread that it has, and the monitor tries again.
 /// </remarks>
@@ -23,7 +23,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     // The last one is taken first, so that those that are not needed come to the end of their time.
     private readonly List<LoopThread> _parked = [];
     private readonly HashSet<LoopThread> _running = [];
-    private int _late;
+    private int _blocked;
     private int _made;
     private bool _closed;
     private volatile bool _exhausted;
@@ -32,13 +32,13 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     private volatile Exception? _startFailure;
     private long _startFailed;
 
-    /// <summary>The calls for which threads become late because they compute. They leave half of the late threads to those that block.</summary>
-    internal ComputingCalls Computing { get; } = new(Math.Clamp(options.MaxLateThreads / 2, 1, Environment.ProcessorCount));
+    /// <summary>The calls for which threads are blocked because they compute. They leave half of the blocked threads to those that block.</summary>
+    internal CpuBoundCalls Computing { get; } = new(Math.Clamp(options.MaxBlockedThreads / 2, 1, Environment.ProcessorCount));
 
     /// <summary>How long a spare waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);
 
-    /// <summary>Whether the loops must not risk their threads: too many are late, or there is no other one to be had.</summary>
+    /// <summary>Whether the loops must not risk their threads: too many are blocked, or there is no other one to be had.</summary>
     internal bool IsExhausted => _exhausted || IsShort;
 
     /// <summary>Whether the system has started no thread when it was asked last.</summary>
@@ -125,41 +125,41 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Takes the turn from a thread that is in a call.</summary>
-    /// <param name="thread">The thread, which is late then.</param>
-    /// <param name="turns">Whose turn it is.</param>
+    /// <summary>Takes a loop from a thread that is in a call.</summary>
+    /// <param name="thread">The thread, which is blocked then.</param>
+    /// <param name="ownership">Whose the loop is.</param>
     /// <param name="word">The call.</param>
-    /// <param name="turn">The number of the new turn.</param>
+    /// <param name="epoch">The new epoch.</param>
     /// <returns>False when it came back just in time.</returns>
-    internal bool TryTakeOver(LoopThread thread, ref TurnTaking turns, long word, out long turn)
+    internal bool TryRetake(LoopThread thread, ref OwnershipWord ownership, long word, out long epoch)
     {
         // Under the lock, so that the thread finds itself counted, should it come back at once.
         lock (_lock)
         {
-            if (!turns.TryTakeOver(word, out turn))
+            if (!ownership.TryRetake(word, out epoch))
             {
                 return false;
             }
 
-            return SetLate(thread);
+            return SetBlocked(thread);
         }
     }
 
-    /// <summary>A thread gives its loop to another one, and is late from now on.</summary>
-    internal void NoteLate(LoopThread thread) => LoopThread.Persist(() =>
+    /// <summary>A thread gives its loop to another one, and is blocked from now on.</summary>
+    internal void NoteBlocked(LoopThread thread) => LoopThread.Persist(() =>
     {
         lock (_lock)
         {
-            return SetLate(thread);
+            return SetBlocked(thread);
         }
     });
 
-    private bool SetLate(LoopThread thread)
+    private bool SetBlocked(LoopThread thread)
     {
         _running.Remove(thread);
-        thread.IsLate = true;
-        thread.LateSince = Stopwatch.GetTimestamp();
-        _late++;
+        thread.IsBlocked = true;
+        thread.BlockedSince = Stopwatch.GetTimestamp();
+        _blocked++;
         return true;
     }
 
@@ -168,7 +168,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     {
         lock (_lock)
         {
-            if (_exhausted || _late < options.MaxLateThreads)
+            if (_exhausted || _blocked < options.MaxBlockedThreads)
             {
                 return;
             }
@@ -176,7 +176,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
             _exhausted = true;
         }
 
-        notifications.Call(options.OnThreadsExhausted, options.MaxLateThreads);
+        notifications.Call(options.OnThreadsExhausted, options.MaxBlockedThreads);
     }
 
     /// <summary>Keeps a thread that runs no loop any more for the next take-over.</summary>
@@ -188,11 +188,11 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         lock (_lock)
         {
             _running.Remove(thread);
-            if (thread.IsLate)
+            if (thread.IsBlocked)
             {
-                thread.IsLate = false;
-                _late--;
-                if (_exhausted && _late <= options.MaxLateThreads / 2)
+                thread.IsBlocked = false;
+                _blocked--;
+                if (_exhausted && _blocked <= options.MaxBlockedThreads / 2)
                 {
                     _exhausted = false;
                     recovered = true;
@@ -229,7 +229,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Ends the threads when no loop runs any more, and waits for all but those that are late, which end when they come back.</summary>
+    /// <summary>Ends the threads when no loop runs any more, and waits for all but those that are blocked, which end when they come back.</summary>
     internal void Close()
     {
         LoopThread[] ending;

@@ -76,15 +76,15 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         }
     }
 
-    public Sight Look()
+    public MonitorSample Sample()
     {
-        var sight = Volatile.Read(ref _active) > 0 ? Sight.Busy : Sight.Idle;
+        var sample = Volatile.Read(ref _active) > 0 ? MonitorSample.Busy : MonitorSample.Idle;
         var isAnyQueued = false;
         var isStuck = false;
         foreach (var worker in Volatile.Read(ref _workers))
         {
-            var workersSight = worker.Look();
-            sight = workersSight > sight ? workersSight : sight;
+            var workersSample = worker.Sample();
+            sample = workersSample > sample ? workersSample : sample;
             isAnyQueued |= worker.IsQueued;
             isStuck |= worker.HasNoThread();
         }
@@ -98,7 +98,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         var wait = !_ready.IsEmpty;
         if (wait)
         {
-            sight = sight > Sight.InCall ? sight : Sight.InCall;
+            sample = sample > MonitorSample.InCall ? sample : MonitorSample.InCall;
             if (Interlocked.CompareExchange(ref _active, 1, 0) == 0)
             {
                 Start();
@@ -114,14 +114,14 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             }
             else if (_waited && !isAnyQueued && Volatile.Read(ref _active) < Environment.ProcessorCount)
             {
-                sight = Sight.Overdue;
+                sample = MonitorSample.Stalled;
                 Interlocked.Increment(ref _active);
                 Start();
             }
         }
 
         _waited = wait;
-        return sight;
+        return sample;
     }
 
     private void EndBatch()
@@ -185,8 +185,8 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
 
         private readonly CallBatch _calls = new();
         private int _state;
-        private TurnTaking _turns;
-        private long _turn;
+        private OwnershipWord _ownership;
+        private long _epoch;
 
         // How often it was queued, and what the monitor saw of that at the last look.
         private long _queuings;
@@ -228,20 +228,20 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             {
                 while (dispatcher._ready.TryDequeue(out var call))
                 {
-                    _turn = _turns.BeginCall(_turn);
+                    _epoch = _ownership.BeginCall(_epoch);
                     var began = dispatcher.Loop.IsAdaptive ? Stopwatch.GetTimestamp() : 0;
                     _calls.Leave(call.Run(), dispatcher.Loop);
                     AmbientState.Restore();
-                    if (!_turns.TryReturn(_turn))
+                    if (!_ownership.TryReturn(_epoch))
                     {
                         _calls.Finish(dispatcher.Loop);
-                        if (began != 0 && Stopwatch.GetElapsedTime(began) > EventLoop.LongCall)
+                        if (began != 0 && Stopwatch.GetElapsedTime(began) > CallPlacement.LongCall)
                         {
                             call.Cost = LoopCallCost.Blocking;
                         }
 
-                        // Another one has its place; its own next turn is the one that the monitor gave away.
-                        _turn++;
+                        // Another one has its place; its own next epoch is the one that the monitor gave away.
+                        _epoch++;
                         Volatile.Write(ref _state, Idle);
                         return;
                     }
@@ -263,16 +263,16 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             }
         }
 
-        /// <summary>Takes its place from it if it is in the same call as at the last look.</summary>
-        internal Sight Look()
+        /// <summary>Takes its place from it if it is in the same call as at the last sample.</summary>
+        internal MonitorSample Sample()
         {
-            var sight = _turns.Look(ref _seen);
-            if (sight == Sight.Overdue && _turns.TryTakeOver(_seen, out _))
+            var sample = _ownership.Sample(ref _seen);
+            if (sample == MonitorSample.Stalled && _ownership.TryRetake(_seen, out _))
             {
                 Interlocked.Decrement(ref dispatcher._active);
             }
 
-            return sight;
+            return sample;
         }
     }
 }

@@ -213,7 +213,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
         {
             handle.DangerousAddRef(ref isHeld);
 
-            // SOUND: all that the message points to is fixed or on this stack during the call, and the descriptor stays open.
+            // SAFETY: all that the message points to is fixed or on this stack during the call, and the descriptor stays open.
             fixed (byte* name = _sender.Buffer.Span, bytes = reply, message = control)
             {
                 var vector = new IoVector { Base = bytes, Length = (nuint)reply.Length };

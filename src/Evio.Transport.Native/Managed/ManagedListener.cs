@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using Evio.Transport.Native.Callbacks;
+using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;

@@ -3,9 +3,9 @@ using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
-using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
+using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Managed;
 
@@ -27,7 +27,7 @@ namespace Evio.Transport.Native.Managed;
 /// </remarks>
 [SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
 [SuppressMessage("Reliability", "CA2012", Justification = "The awaiters are kept for their one completion; an async method would allocate for each.")]
-internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
+internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 {
     private readonly Socket _socket;
     private readonly CancellationTokenSource _detached = new();
@@ -88,32 +88,32 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
         AwaitInput();
     }
 
-    public void Apply(in ConnectionOptions options)
+    public void Apply(in SocketSettings settings)
     {
-        if (options.TcpKeepAlive > TimeSpan.Zero && _socket.AddressFamily != AddressFamily.Unix)
+        if (settings.TcpKeepAlive > TimeSpan.Zero && _socket.AddressFamily != AddressFamily.Unix)
         {
-            Set(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, 1, nameof(options.TcpKeepAlive));
-            Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SocketOptions.Seconds(options.TcpKeepAlive), nameof(options.TcpKeepAlive));
-            if (options.TcpKeepAliveInterval > TimeSpan.Zero)
+            Set(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, 1, nameof(settings.TcpKeepAlive));
+            Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SocketOptions.Seconds(settings.TcpKeepAlive), nameof(settings.TcpKeepAlive));
+            if (settings.TcpKeepAliveInterval > TimeSpan.Zero)
             {
-                var seconds = SocketOptions.Seconds(options.TcpKeepAliveInterval);
-                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, seconds, nameof(options.TcpKeepAliveInterval));
+                var seconds = SocketOptions.Seconds(settings.TcpKeepAliveInterval);
+                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, seconds, nameof(settings.TcpKeepAliveInterval));
             }
 
-            if (options.TcpKeepAliveCount > 0)
+            if (settings.TcpKeepAliveCount > 0)
             {
-                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, options.TcpKeepAliveCount, nameof(options.TcpKeepAliveCount));
+                Set(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, settings.TcpKeepAliveCount, nameof(settings.TcpKeepAliveCount));
             }
         }
 
-        if (options.ReceiveBufferSize > 0)
+        if (settings.ReceiveBufferSize > 0)
         {
-            Set(SocketOptionLevel.Socket, SocketOptionName.ReceiveBuffer, options.ReceiveBufferSize, nameof(options.ReceiveBufferSize));
+            Set(SocketOptionLevel.Socket, SocketOptionName.ReceiveBuffer, settings.ReceiveBufferSize, nameof(settings.ReceiveBufferSize));
         }
 
-        if (options.SendBufferSize > 0)
+        if (settings.SendBufferSize > 0)
         {
-            Set(SocketOptionLevel.Socket, SocketOptionName.SendBuffer, options.SendBufferSize, nameof(options.SendBufferSize));
+            Set(SocketOptionLevel.Socket, SocketOptionName.SendBuffer, settings.SendBufferSize, nameof(settings.SendBufferSize));
         }
     }
 
@@ -236,11 +236,10 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        var entry = Loop.Enter();
-        if (entry != LoopEntry.Refused)
+        using var owner = Loop.Ownership.Enter();
+        if (owner.IsOwner)
         {
             CloseOnLoop();
-            Loop.Leave(entry);
         }
         else if (!Loop.TryPostOwn(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
         {
@@ -284,95 +283,6 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
         _handler?.OnClosed();
     }
 
-    // ---- Readiness ----
-
-    private void AwaitInput()
-    {
-        if (_awaitsInput || _handler is null)
-        {
-            return;
-        }
-
-        _awaitsInput = true;
-        _pendingReceive = _socket.ReceiveAsync(Memory<byte>.Empty, SocketFlags.None, _detached.Token).ConfigureAwait(false).GetAwaiter();
-        if (_pendingReceive.IsCompleted)
-        {
-            OnReceivable();
-        }
-        else
-        {
-            _pendingReceive.UnsafeOnCompleted(_onReceivable);
-        }
-    }
-
-    private void AwaitRoom(byte next)
-    {
-        _awaitsRoom = true;
-        _probe ??= new byte[1];
-        _probe[0] = next;
-        _pendingSend = _socket.SendAsync(_probe, SocketFlags.None, CancellationToken.None).ConfigureAwait(false).GetAwaiter();
-        if (_pendingSend.IsCompleted)
-        {
-            OnProbeSent();
-        }
-        else
-        {
-            _pendingSend.UnsafeOnCompleted(_onProbeSent);
-        }
-    }
-
-    /// <summary>The pending receive has ended. On any thread.</summary>
-    private void OnReceivable() => Complete(ref _pendingReceive, ref _receiveError, ReadyEvents.Readable);
-
-    /// <summary>The pending send has ended. On any thread.</summary>
-    private void OnProbeSent() => Complete(ref _pendingSend, ref _sendError, ReadyEvents.Writable);
-
-    private void Complete(ref ConfiguredValueTaskAwaitable<int>.ConfiguredValueTaskAwaiter operation, ref SocketError error, ReadyEvents events)
-    {
-        if (Volatile.Read(ref _closeRequested) != 0)
-        {
-            // Ended by the close, most likely, whose exception nobody wants.
-            return;
-        }
-
-        try
-        {
-            _ = operation.GetResult();
-        }
-        catch (SocketException exception)
-        {
-            error = exception.SocketErrorCode;
-            events |= ReadyEvents.Error;
-        }
-        catch (OperationCanceledException)
-        {
-            // Detached since the question above.
-            return;
-        }
-
-        Post(events);
-    }
-
-    private void Post(ReadyEvents events)
-    {
-        if (Interlocked.Or(ref _events, (int)events) == 0)
-        {
-            // A loop that has ended has closed its connections.
-            _ = Loop.TryPostInternal(static socket => ((ManagedStreamSocket)socket!).Raise(), this);
-        }
-    }
-
-    private void Raise()
-    {
-        var events = (ReadyEvents)Interlocked.Exchange(ref _events, 0);
-        _awaitsInput &= (events & ReadyEvents.Readable) == 0;
-        _awaitsRoom &= (events & ReadyEvents.Writable) == 0;
-        if (!_ended)
-        {
-            Loop.Raise(_token, events);
-        }
-    }
-
     void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
 
     void IPollTarget.OnFault(Exception exception)
@@ -402,7 +312,7 @@ internal sealed class ManagedStreamSocket : IPollTarget, IStreamChannel
         catch (SocketException exception)
         {
             throw new SocketException(
-                (int)exception.SocketErrorCode, $"{nameof(ConnectionOptions)}.{name} could not be set to {value} ({exception.SocketErrorCode}).");
+                (int)exception.SocketErrorCode, $"{name} could not be set to {value} ({exception.SocketErrorCode}).");
         }
     }
 }

@@ -78,7 +78,7 @@ internal sealed unsafe class DatagramBatch
             _datagrams[i].Header.ControlLength = (nuint)_toldSize;
         }
 
-        // SOUND: all that the messages point to is in this object's pinned arrays, and the vectors' lengths are those of their parts.
+        // SAFETY: all that the messages point to is in this object's pinned arrays, and the vectors' lengths are those of their parts.
         var count = SocketCalls.ReceiveMessages(descriptor, PointerTo(_datagrams), Capacity);
         var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
         Count = result.Count;
@@ -130,7 +130,7 @@ internal sealed unsafe class DatagramBatch
             reply.ControlLength = (nuint)size;
         }
 
-        // SOUND: the array is pinned for good, and has that many bytes behind those of the replies before.
+        // SAFETY: the array is pinned for good, and has that many bytes behind those of the replies before.
         _vectors[Capacity + ReplyCount] = new IoVector { Base = PointerTo(_replyBuffer) + _replyBytes, Length = (nuint)length };
         ReplyCount++;
         _replyBytes += length;
@@ -142,7 +142,7 @@ internal sealed unsafe class DatagramBatch
     {
         ThrowUnlessReply(start);
 
-        // SOUND: as in Receive; there are that many replies from the first one on.
+        // SAFETY: as in Receive; there are that many replies from the first one on.
         var count = SocketCalls.SendMessages(descriptor, PointerTo(_replies) + start, ReplyCount - start);
         var result = count >= 0 ? IoResult.FromCount(count) : IoResult.FromError(Errno.Last);
         GC.KeepAlive(this);
@@ -183,7 +183,7 @@ internal sealed unsafe class DatagramBatch
 
     private void ThrowUnlessReply(int index) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)ReplyCount, nameof(index));
 
-    // SOUND: for arrays that are pinned for good, and used while this object is reachable.
+    // SAFETY: for arrays that are pinned for good, and used while this object is reachable.
     private static T* PointerTo<T>(T[] pinned)
         where T : unmanaged => (T*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 }

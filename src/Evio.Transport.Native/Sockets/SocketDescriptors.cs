@@ -111,7 +111,7 @@ internal static unsafe class SocketDescriptors
     {
         var bytes = SocketAddresses.ToBytes(endPoint);
 
-        // SOUND: the address is fixed for the duration of the call.
+        // SAFETY: the address is fixed for the duration of the call.
         fixed (byte* address = bytes)
         {
             if (Libc.bind(descriptor, address, (uint)bytes.Length) < 0)
@@ -128,7 +128,7 @@ internal static unsafe class SocketDescriptors
     {
         var bytes = SocketAddresses.ToBytes(endPoint);
 
-        // SOUND: the address is fixed for the duration of the call.
+        // SAFETY: the address is fixed for the duration of the call.
         fixed (byte* address = bytes)
         {
             return Libc.connect(descriptor, address, (uint)bytes.Length) < 0 ? Errno.Last : 0;

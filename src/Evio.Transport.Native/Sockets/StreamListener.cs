@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
 

@@ -1,9 +1,7 @@
 using System.Diagnostics;
-using System.Diagnostics.CodeAnalysis;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
-using Evio.Transport.Native.Callbacks;
 using Evio.Transport.Native.Interop;
 using Evio.Transport.Native.Loops;
 using Evio.Transport.Native.Sockets;
@@ -22,7 +20,7 @@ namespace Evio.Transport.Native;
 /// under the socket's token, which no other socket gets.
 /// </para>
 /// </remarks>
-public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
+public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel
 {
     /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
     public const int MaxBuffers = 64;
@@ -39,7 +37,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     private EndPoint? _remoteEndPoint;
     private ulong _token;
     private int _leases = 1;
-    private int _retired;
+    private int _removed;
 
     // The error that a call has taken, if it ended the connection; whether this side's output was ended by this object.
     private int _lostTo;
@@ -172,29 +170,22 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
     public void Start(IStreamHandler handler)
     {
         ArgumentNullException.ThrowIfNull(handler);
-        var entry = Loop.Enter();
-        try
+        using var owner = Loop.Ownership.Enter();
+        if (!owner.IsOwner || _handler is not null || !TryLease())
         {
-            if (entry == LoopEntry.Refused || _handler is not null || !TryLease())
-            {
-                throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
-            }
-
-            _handler = handler;
-            _token = Loop.Register(this);
-            var errno = Loop.WatchStream(_token, _descriptor);
-            EndLease();
-            if (errno != 0)
-            {
-                Loop.Forget(_token);
-                _token = Polling.Poller.WakeToken;
-                _handler = null;
-                throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
-            }
+            throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
         }
-        finally
+
+        _handler = handler;
+        _token = Loop.Register(this);
+        var errno = Loop.WatchStream(_token, _descriptor);
+        EndLease();
+        if (errno != 0)
         {
-            Loop.Leave(entry);
+            Loop.Forget(_token);
+            _token = Polling.Poller.WakeToken;
+            _handler = null;
+            throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");
         }
     }
 
@@ -211,7 +202,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
         try
         {
-            // SOUND: the memory is fixed for the duration of the call, and the call does not block.
+            // SAFETY: the memory is fixed for the duration of the call, and the call does not block.
             fixed (byte* start = buffer)
             {
                 while (true)
@@ -247,7 +238,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
         try
         {
-            // SOUND: the memory is fixed for the duration of the call, and the call does not block.
+            // SAFETY: the memory is fixed for the duration of the call, and the call does not block.
             fixed (byte* start = buffer)
             {
                 while (true)
@@ -307,7 +298,7 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
 
         try
         {
-            // SOUND: the vectors are on this stack frame's caller, and point to memory that is pinned until Release.
+            // SAFETY: the vectors are on this stack frame's caller, and point to memory that is pinned until Release.
             fixed (IoVector* vectors = pins.Vectors)
             {
                 var message = new MessageHeader { Vectors = vectors, VectorCount = (nuint)pins.Count };
@@ -400,270 +391,5 @@ public sealed unsafe class StreamSocket : IPollTarget, IStreamChannel
         NoteError(errno);
         EndLease();
         return Errno.ToSocketError(errno);
-    }
-
-    /// <summary>Sends FIN: the peer sees the end of the output after all that was sent before (shutdown(2)).</summary>
-    public void ShutdownSend()
-    {
-        if (TryLease())
-        {
-            Volatile.Write(ref _outputShut, true);
-
-            // It fails only when the connection is gone already, and then there is nobody to tell.
-            _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
-            ShutdownView();
-            EndLease();
-        }
-    }
-
-    /// <summary>The BCL dissolves a connection whose Socket is disposed of while a thread is in a call on it, unless it knows that the output was shut.</summary>
-    private void ShutdownView()
-    {
-        try
-        {
-            Volatile.Read(ref _view)?.Shutdown(SocketShutdown.Send);
-        }
-        catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
-        {
-            // The connection is gone already, or its user has disposed of it.
-        }
-    }
-
-    /// <summary>
-    /// Ends the connection at once, discarding what is unsent and unread: the peer of a TCP connection gets RST (elsewhere than on Linux only
-    /// with <see cref="Close"/>). The descriptor stays open, and events are reported, until <see cref="Close"/>.
-    /// </summary>
-    public void Reset()
-    {
-        if (!TryLease())
-        {
-            return;
-        }
-
-        SocketCalls.Reset(_descriptor);
-        EndLease();
-    }
-
-    /// <summary>
-    /// Closes the socket. Further calls are refused at once; the descriptor is closed on this thread, or when the calls in flight have returned. The handler is
-    /// told on the loop, when that has forgotten the socket.
-    /// </summary>
-    /// <remarks>
-    /// What the kernel has taken is still delivered, followed by FIN, unless received bytes were left unread: the peer then gets RST
-    /// (RFC 2525, 2.17).
-    /// </remarks>
-    public void Close()
-    {
-        if (!TryEndOwnLease())
-        {
-            return;
-        }
-
-        var entry = Loop.Enter();
-        if (entry != LoopEntry.Refused)
-        {
-            Retire();
-            Loop.Leave(entry);
-        }
-        else if (!Loop.TryPostOwn(static socket => ((StreamSocket)socket!).Retire(), this))
-        {
-            // The loop has ended and has closed all that was started; this one never was.
-            Retire();
-        }
-    }
-
-    /// <summary>Takes the socket off its loop, without closing it. On the loop.</summary>
-    /// <returns>The connection, in blocking mode; the caller owns it.</returns>
-    /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
-    /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
-    /// <exception cref="SocketException">The kernel refused blocking mode. The connection is closed.</exception>
-    public Socket Detach()
-    {
-        var entry = Loop.Enter();
-        if (entry == LoopEntry.Refused)
-        {
-            throw new InvalidOperationException("A socket is detached on its loop.");
-        }
-
-        try
-        {
-            return DetachOnLoop();
-        }
-        finally
-        {
-            Loop.Leave(entry);
-        }
-    }
-
-    private Socket DetachOnLoop()
-    {
-        // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
-        int leases;
-        do
-        {
-            leases = Volatile.Read(ref _leases);
-
-            // Nothing is changed then: with both bits set, the last lease would not close the descriptor.
-            ObjectDisposedException.ThrowIf(leases < 0, this);
-        }
-        while (Interlocked.CompareExchange(ref _leases, leases | Detached, leases) != leases);
-
-        if (_token != Polling.Poller.WakeToken)
-        {
-            Loop.Forget(_token);
-            Loop.Unwatch(_descriptor);
-        }
-
-        Loop.ConnectionRemoved();
-        DisposeView();
-        var handle = new SafeSocketHandle(_descriptor, ownsHandle: true);
-        try
-        {
-            SocketOptions.SetBlocking(_descriptor);
-            return new Socket(handle);
-        }
-        catch
-        {
-            handle.Dispose();
-            throw;
-        }
-    }
-
-    int IStreamChannel.Unsent => 0;
-
-    void IStreamChannel.Apply(in ConnectionOptions options) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, options);
-
-    /// <summary>Has the loop forget the socket. On the loop, unless the socket was never started.</summary>
-    private void Retire()
-    {
-        if (Interlocked.Exchange(ref _retired, 1) != 0)
-        {
-            return;
-        }
-
-        Loop.Forget(_token);
-        Loop.ConnectionRemoved();
-        try
-        {
-            _handler?.OnClosed();
-        }
-        catch (Exception exception)
-        {
-            Loop.Report(exception);
-        }
-    }
-
-    /// <summary>Whether the descriptor may be used, and stays open until <see cref="EndLease"/>.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool TryLease()
-    {
-        var leases = Volatile.Read(ref _leases);
-        while (leases >= 0)
-        {
-            var before = Interlocked.CompareExchange(ref _leases, leases + 1, leases);
-            if (before == leases)
-            {
-                return true;
-            }
-
-            leases = before;
-        }
-
-        return false;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private void EndLease()
-    {
-        if (Interlocked.Decrement(ref _leases) == Closing)
-        {
-            CloseDescriptor();
-        }
-    }
-
-    /// <summary>Closes the connection, whose last lease has ended.</summary>
-    private void CloseDescriptor()
-    {
-        // First, so that close(2) is for the last descriptor: it sends FIN, and has the poller forget the connection.
-        DisposeView();
-        _ = Libc.close(_descriptor);
-    }
-
-    /// <summary>Begins to close, and ends the lease that the open socket is.</summary>
-    /// <returns>False when somebody has done so before.</returns>
-    private bool TryEndOwnLease()
-    {
-        if (Interlocked.Or(ref _leases, Closing) < 0)
-        {
-            return false;
-        }
-
-        EndLease();
-        return true;
-    }
-
-    void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
-
-    void IPollTarget.OnFault(Exception exception)
-    {
-        Reset();
-        Close();
-    }
-
-    void IPollTarget.OnLoopStopping()
-    {
-        try
-        {
-            if (Volatile.Read(ref _leases) >= 0)
-            {
-                _handler!.OnLoopStopping();
-            }
-        }
-        finally
-        {
-            // Also if another thread has begun to close it: the call that it posts for that may not run any more.
-            _ = TryEndOwnLease();
-            Retire();
-        }
-    }
-
-    /// <summary>Buffers in the kernel's form, pinned for one call.</summary>
-    private struct PinnedBuffers
-    {
-        private VectorArray _vectors;
-        private HandleArray _handles;
-
-        internal int Count { get; private set; }
-
-        [UnscopedRef]
-        internal ReadOnlySpan<IoVector> Vectors => ((ReadOnlySpan<IoVector>)_vectors)[..Count];
-
-        internal void Add(ReadOnlyMemory<byte> buffer)
-        {
-            var handle = buffer.Pin();
-            _handles[Count] = handle;
-            _vectors[Count] = new IoVector { Base = (byte*)handle.Pointer, Length = (nuint)buffer.Length };
-            Count++;
-        }
-
-        internal void Release()
-        {
-            for (var i = 0; i < Count; i++)
-            {
-                _handles[i].Dispose();
-            }
-        }
-
-        [InlineArray(MaxBuffers)]
-        private struct VectorArray
-        {
-            private IoVector _first;
-        }
-
-        [InlineArray(MaxBuffers)]
-        private struct HandleArray
-        {
-            private System.Buffers.MemoryHandle _first;
-        }
     }
 }

@@ -224,7 +224,7 @@ public sealed class LoopTests
         {
             var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, Scheduling = LoopScheduling.Adaptive });
             var loop = group.Loops[0];
-            var calls = Enumerable.Range(0, Environment.ProcessorCount + 1).Select(static _ => new Call { Cost = LoopCallCost.Computing }).ToArray();
+            var calls = Enumerable.Range(0, Environment.ProcessorCount + 1).Select(static _ => new Call { Cost = LoopCallCost.CpuBound }).ToArray();
             var posted = 0;
             run.Add("poster", () =>
             {

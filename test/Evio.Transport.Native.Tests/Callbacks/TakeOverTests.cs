@@ -22,7 +22,7 @@ public sealed class TakeOverTests
             {
                 NumLoops = Loops,
                 LoadBalance = LoadBalance.RoundRobin,
-                MaxLateThreads = 2 * Connections,
+                MaxBlockedThreads = 2 * Connections,
                 Opened = (connection, ref _) =>
                 {
                     connection.Context = new Stream();

@@ -96,15 +96,15 @@ public sealed class InvokeTests
 
     [Theory]
     [InlineData(4, 4, 0, LoopCallCost.Brief)]
-    [InlineData(50, 50, 0, LoopCallCost.Computing)]
-    [InlineData(50, 10, 40, LoopCallCost.Computing)]
+    [InlineData(50, 50, 0, LoopCallCost.CpuBound)]
+    [InlineData(50, 10, 40, LoopCallCost.CpuBound)]
     [InlineData(50, 1, 48, LoopCallCost.Brief)]
-    [InlineData(50, 20, 49, LoopCallCost.Computing)]
+    [InlineData(50, 20, 49, LoopCallCost.CpuBound)]
     [InlineData(50, 1, 0, LoopCallCost.Blocking)]
     [InlineData(200, 30, 20, LoopCallCost.Blocking)]
-    [InlineData(200, 30, 165, LoopCallCost.Computing)]
+    [InlineData(200, 30, 165, LoopCallCost.CpuBound)]
     public void What_a_call_has_waited_for_a_processor_is_not_its_own_time(int elapsed, int ran, int waited, LoopCallCost cost) =>
-        Assert.Equal(cost, EventLoop.CostOf(Milliseconds(elapsed), new ThreadTimes(Milliseconds(ran), Milliseconds(waited))));
+        Assert.Equal(cost, CallPlacement.CostOf(Milliseconds(elapsed), new ThreadTimes(Milliseconds(ran), Milliseconds(waited))));
 
     [Fact]
     public void A_thread_knows_what_it_has_done_with_its_time()
@@ -126,7 +126,7 @@ public sealed class InvokeTests
     {
         await using var group = new TestGroup();
         var calls = Enumerable.Range(0, 6).Select(_ => new Call(group.Loops[0])).ToArray();
-        var computing = new ComputingCalls(limit: 2);
+        var computing = new CpuBoundCalls(limit: 2);
         Assert.Null(computing.BeginOrWait(calls[0]));
         Assert.Null(computing.BeginOrWait(calls[1]));
         var second = computing.BeginOrWait(calls[2])!;
@@ -289,7 +289,7 @@ public sealed class InvokeTests
                 // Not each time is it seen on a machine that is busy, or stopped by its host.
                 _ = await MakeAsync(static () => Compute(TimeSpan.FromMilliseconds(20)));
             }
-            while (await NextCostAsync() != LoopCallCost.Computing);
+            while (await NextCostAsync() != LoopCallCost.CpuBound);
         }
 
         /// <summary>Makes brief ones until they come back to the loop, which takes more than two on a busy machine.</summary>

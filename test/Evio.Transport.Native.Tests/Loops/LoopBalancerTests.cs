@@ -1,6 +1,5 @@
 using System.Net.Sockets;
 using Evio.Transport.Native.Loops;
-using Evio.Transport.Native.Sockets;
 using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Loops;

@@ -73,7 +73,7 @@ public sealed class NotificationTests
         {
             LoopCount = 1,
             Scheduling = LoopScheduling.Adaptive,
-            MaxLateThreads = 1,
+            MaxBlockedThreads = 1,
             OnThreadsExhausted = _ =>
             {
                 exhausted.Release();

@@ -40,7 +40,7 @@ public sealed class DatagramTakeOverTests
             new Events
             {
                 Scheduling = LoopScheduling.Adaptive,
-                MaxLateThreads = 2 * Victims,
+                MaxBlockedThreads = 2 * Victims,
                 Opened = site.Opened,
                 Closed = site.Closed,
                 Data = (connection, input) =>
@@ -114,7 +114,7 @@ public sealed class DatagramTakeOverTests
             new Events
             {
                 Scheduling = LoopScheduling.Adaptive,
-                MaxLateThreads = 2 * Victims,
+                MaxBlockedThreads = 2 * Victims,
                 Opened = site.Opened,
                 Closed = site.Closed,
                 Data = static (connection, input) =>

@@ -22,7 +22,7 @@ public sealed class TakeOverTests
         var seed = TestData.NewSeed();
         await using var transport = TransportInstance.Create(
             TransportKind.EvioAdaptive,
-            new TransportSettings { LoopCount = Loops, LoadBalance = LoadBalance.RoundRobin, MaxLateThreads = 2 * Connections });
+            new TransportSettings { LoopCount = Loops, LoadBalance = LoadBalance.RoundRobin, MaxBlockedThreads = 2 * Connections });
         await using var listener = await transport.BindAsync();
 
         for (var round = 0; Volatile.Read(ref _takeOvers) < TakeOvers; round++)

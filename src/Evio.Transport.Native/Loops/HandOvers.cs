@@ -1,4 +1,4 @@
-namespace Evio.Transport.Native.Sockets;
+namespace Evio.Transport.Native.Loops;
 
 /// <summary>How many of a listener's connections are on their way to each loop: accepted, and not yet delivered there.</summary>
 /// <remarks>

@@ -33,7 +33,7 @@ internal sealed class ConnectionSet
 
     internal LogLimiter ClosedCallbackFailures => _loops.ClosedCallbackFailures;
 
-    internal UnreadInputWatch WatchOf(EventLoop loop) => _loops.UnreadInputWatches[loop.Index];
+    internal UnreadInputMonitor WatchOf(EventLoop loop) => _loops.UnreadInputMonitors[loop.Index];
 
     internal void Add(EvioConnection connection)
     {

@@ -6,7 +6,7 @@ namespace Evio.Transport.Native.Tests.Loops;
 /// Every interleaving of the threads of one job and of the monitor that takes it from them, with the real transitions and each step of a thread apart: a search through all
 /// states that can be reached.
 /// </summary>
-public sealed class TurnTakingTests
+public sealed class OwnershipWordTests
 {
     private enum At : byte
     {
@@ -65,39 +65,39 @@ public sealed class TurnTakingTests
     [Fact]
     public void A_call_is_another_one_after_each_return()
     {
-        var turns = default(TurnTaking);
+        var turns = default(OwnershipWord);
         var first = turns.BeginCall(0);
         var word = turns.Observe();
         Assert.True(turns.TryReturn(first));
         var second = turns.BeginCall(first);
 
-        Assert.False(turns.TryTakeOver(word, out _));
-        Assert.True(turns.TryTakeOver(turns.Observe(), out var turn));
+        Assert.False(turns.TryRetake(word, out _));
+        Assert.True(turns.TryRetake(turns.Observe(), out var turn));
         Assert.False(turns.TryReturn(second));
-        Assert.True(turns.IsTurn(turn));
-        Assert.False(turns.IsTurn(second));
+        Assert.True(turns.IsEpoch(turn));
+        Assert.False(turns.IsEpoch(second));
     }
 
     [Fact]
     public void Going_on_with_a_call_is_the_same_call()
     {
-        var turns = default(TurnTaking);
+        var turns = default(OwnershipWord);
         var turn = turns.BeginCall(0);
         var word = turns.Observe();
         Assert.True(turns.TryReturn(turn));
-        Assert.False(turns.TryTakeOver(turns.Observe(), out _));
-        turns.GoOn(turn);
+        Assert.False(turns.TryRetake(turns.Observe(), out _));
+        turns.ResumeCall(turn);
 
         Assert.Equal(word, turns.Observe());
-        Assert.True(turns.TryTakeOver(word, out _));
+        Assert.True(turns.TryRetake(word, out _));
     }
 
     /// <summary>One state of all threads; compared by its values.</summary>
     private sealed record State(string Key)
     {
-        private TurnTaking _turns;
+        private OwnershipWord _ownership;
         private At[] _at = [];
-        private long[] _turn = [];
+        private long[] _epoch = [];
         private long _observed = -1;
 
         internal int Taken { get; private set; }
@@ -111,7 +111,7 @@ public sealed class TurnTakingTests
             var state = new State("")
             {
                 _at = new At[threads],
-                _turn = new long[threads],
+                _epoch = new long[threads],
                 Items = items,
             };
             state._at[0] = At.Working;
@@ -121,8 +121,8 @@ public sealed class TurnTakingTests
         internal void Check()
         {
             // Between the monitor's decision and the new thread's first step the job is that thread's already.
-            Assert.Single(_at.Where((at, i) => at is At.Working or At.Inside || (at == At.InCall && _turns.IsTurn(_turn[i]))));
-            Assert.True(_turns.IsTurn(_turn[Owner]));
+            Assert.Single(_at.Where((at, i) => at is At.Working or At.Inside || (at == At.InCall && _ownership.IsEpoch(_epoch[i]))));
+            Assert.True(_ownership.IsEpoch(_epoch[Owner]));
         }
 
         internal IEnumerable<State> Successors()
@@ -135,7 +135,7 @@ public sealed class TurnTakingTests
                         yield return Step(i, static (state, i) =>
                         {
                             state.Taken++;
-                            state._turn[i] = state._turns.BeginCall(state._turn[i]);
+                            state._epoch[i] = state._ownership.BeginCall(state._epoch[i]);
                             state._at[i] = At.InCall;
                         });
 
@@ -145,7 +145,7 @@ public sealed class TurnTakingTests
                             yield return Step(i, (state, i) =>
                             {
                                 state.Taken++;
-                                state._turn[next] = state._turns.PassOn(state._turn[i]);
+                                state._epoch[next] = state._ownership.HandOff(state._epoch[i]);
                                 state._at[i] = At.Late;
                                 state._at[next] = At.Working;
                                 state.Owner = next;
@@ -154,13 +154,13 @@ public sealed class TurnTakingTests
 
                         break;
                     case At.InCall:
-                        yield return Step(i, static (state, i) => state._at[i] = state._turns.TryReturn(state._turn[i]) ? At.Working : At.Late);
-                        yield return Step(i, static (state, i) => state._at[i] = state._turns.TryReturn(state._turn[i]) ? At.Inside : At.InCall);
+                        yield return Step(i, static (state, i) => state._at[i] = state._ownership.TryReturn(state._epoch[i]) ? At.Working : At.Late);
+                        yield return Step(i, static (state, i) => state._at[i] = state._ownership.TryReturn(state._epoch[i]) ? At.Inside : At.InCall);
                         break;
                     case At.Inside:
                         yield return Step(i, static (state, i) =>
                         {
-                            state._turns.GoOn(state._turn[i]);
+                            state._ownership.ResumeCall(state._epoch[i]);
                             state._at[i] = At.InCall;
                         });
                         break;
@@ -176,15 +176,15 @@ public sealed class TurnTakingTests
             }
 
             // The monitor: looks, and takes over what it saw, at any later time.
-            yield return Step(0, static (state, _) => state._observed = state._turns.Observe());
+            yield return Step(0, static (state, _) => state._observed = state._ownership.Observe());
             var spare = Array.IndexOf(_at, At.Spare);
             if (_observed >= 0 && spare >= 0)
             {
                 yield return Step(spare, static (state, spare) =>
                 {
-                    if (state._turns.TryTakeOver(state._observed, out var turn))
+                    if (state._ownership.TryRetake(state._observed, out var turn))
                     {
-                        state._turn[spare] = turn;
+                        state._epoch[spare] = turn;
                         state._at[spare] = At.Working;
                         state.Owner = spare;
                     }
@@ -196,12 +196,12 @@ public sealed class TurnTakingTests
 
         private State Step(int thread, Action<State, int> step)
         {
-            var next = this with { _at = [.. _at], _turn = [.. _turn] };
+            var next = this with { _at = [.. _at], _epoch = [.. _epoch] };
             step(next, thread);
             return next.WithKey();
         }
 
-        private State WithKey() => this with { Key = $"{_turns.Observe()} {_observed} {Taken} {Owner} {string.Join(',', _at)} {string.Join(',', _turn)}" };
+        private State WithKey() => this with { Key = $"{_ownership.Observe()} {_observed} {Taken} {Owner} {string.Join(',', _at)} {string.Join(',', _epoch)}" };
 
         public bool Equals(State? other) => other?.Key == Key;
 

@@ -1,4 +1,5 @@
 using System.Net;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport;
@@ -11,7 +12,7 @@ internal static partial class Log
 {
     internal const string Category = "Evio.Transport";
 
-    internal static void ConnectionReadFin(ILogger logger, EvioConnection connection)
+    internal static void ConnectionReadFin(ILogger logger, ConnectionContext connection)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -19,7 +20,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionWriteFin(ILogger logger, EvioConnection connection, string reason)
+    internal static void ConnectionWriteFin(ILogger logger, ConnectionContext connection, string reason)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -27,7 +28,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionWriteRst(ILogger logger, EvioConnection connection, string reason)
+    internal static void ConnectionWriteRst(ILogger logger, ConnectionContext connection, string reason)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -35,7 +36,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionError(ILogger logger, EvioConnection connection, Exception exception)
+    internal static void ConnectionError(ILogger logger, ConnectionContext connection, Exception exception)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -43,7 +44,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionReset(ILogger logger, EvioConnection connection)
+    internal static void ConnectionReset(ILogger logger, ConnectionContext connection)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -51,7 +52,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionPause(ILogger logger, EvioConnection connection)
+    internal static void ConnectionPause(ILogger logger, ConnectionContext connection)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -59,7 +60,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionResume(ILogger logger, EvioConnection connection)
+    internal static void ConnectionResume(ILogger logger, ConnectionContext connection)
     {
         if (logger.IsEnabled(LogLevel.Debug))
         {
@@ -67,7 +68,7 @@ internal static partial class Log
         }
     }
 
-    internal static void ConnectionClosedCallbackFailed(ILogger logger, EvioConnection connection, Exception exception) =>
+    internal static void ConnectionClosedCallbackFailed(ILogger logger, ConnectionContext connection, Exception exception) =>
         ConnectionClosedCallbackFailedCore(logger, connection.ConnectionId, exception);
 
     [LoggerMessage(4, LogLevel.Debug, @"Connection id ""{ConnectionId}"" paused.", EventName = "ConnectionPause", SkipEnabledCheck = true)]
@@ -111,7 +112,7 @@ internal static partial class Log
     [LoggerMessage(105, LogLevel.Debug, "{LoopCount} event loops started: {LoadBalance}, {Scheduling}.", EventName = "LoopsStarted")]
     internal static partial void LoopsStarted(ILogger logger, int loopCount, Native.LoadBalance loadBalance, EvioScheduling scheduling);
 
-    [LoggerMessage(106, LogLevel.Warning, "{Limit} threads are in application code that blocks (MaxLateThreads). The thread pool runs application code until half of them are back.", EventName = "ThreadsExhausted")]
+    [LoggerMessage(106, LogLevel.Warning, "{Limit} threads are in application code that blocks (MaxBlockedThreads). The thread pool runs application code until half of them are back.", EventName = "ThreadsExhausted")]
     internal static partial void ThreadsExhausted(ILogger logger, int limit);
 
     [LoggerMessage(107, LogLevel.Information, "The event loops run application code again.", EventName = "ThreadsRecovered")]

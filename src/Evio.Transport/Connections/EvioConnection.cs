@@ -91,7 +91,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     internal SocketPipeWriter Output { get; }
 
     /// <summary>Who is to be told when the input is left in the kernel.</summary>
-    internal UnreadInputWatch Watch => _owner.WatchOf(Socket.Loop);
+    internal UnreadInputMonitor Watch => _owner.WatchOf(Socket.Loop);
 
     PipeReader IDuplexPipe.Input => Input;
 

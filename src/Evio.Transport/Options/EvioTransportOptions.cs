@@ -28,7 +28,7 @@ public sealed class EvioTransportOptions
     /// back: it then waits for a thread as long as with <see cref="EvioScheduling.ThreadPool"/> when everything blocks. There are never more threads
     /// than this number and twice <see cref="LoopCount"/> together.
     /// </remarks>
-    public int MaxLateThreads { get; set; } = 64;
+    public int MaxBlockedThreads { get; set; } = 64;
 
     /// <summary>The longest queue of established connections that wait to be accepted, per listening socket.</summary>
     /// <remarks>

@@ -18,7 +18,7 @@ public enum EvioScheduling
 
     /// <summary>
     /// On the loop's own thread, as with <see cref="Inline"/>, and safe for code that blocks: a thread that does not come back within one to five milliseconds loses
-    /// its loop to another one, which goes on with the other connections. See <see cref="EvioTransportOptions.MaxLateThreads"/> for the limit. Connections whose last request computed for
+    /// its loop to another one, which goes on with the other connections. See <see cref="EvioTransportOptions.MaxBlockedThreads"/> for the limit. Connections whose last request computed for
     /// long get their next one when a processor is free for it, so that they do not take the loops' turns.
     /// </summary>
     Adaptive,

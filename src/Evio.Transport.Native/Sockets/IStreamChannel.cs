@@ -1,11 +1,12 @@
 using System.Net;
 using System.Net.Sockets;
+using Evio.Transport.Native.Interop;
 
-namespace Evio.Transport.Native.Callbacks;
+namespace Evio.Transport.Native.Sockets;
 
 /// <summary>
-/// What the callback API needs of a stream connection: a <see cref="StreamSocket"/> on a poller, or its counterpart on
-/// <see cref="System.Net.Sockets"/>. Both report readiness in the same way, so that everything above is written once.
+/// A stream connection of a loop as its handler sees it: <see cref="StreamSocket"/>, or its counterpart on <see cref="System.Net.Sockets"/>. Both report readiness in the
+/// same way, so that everything above is written once.
 /// </summary>
 internal interface IStreamChannel
 {
@@ -18,9 +19,9 @@ internal interface IStreamChannel
     /// <inheritdoc cref="StreamSocket.Start"/>
     void Start(IStreamHandler handler);
 
-    /// <summary>Sets what the options ask for. On the loop.</summary>
+    /// <summary>Sets the socket's options. On the loop.</summary>
     /// <exception cref="SocketException">The system refused one.</exception>
-    void Apply(in ConnectionOptions options);
+    void Apply(in SocketSettings settings);
 
     /// <inheritdoc cref="StreamSocket.Receive(Span{byte})"/>
     IoResult Receive(Span<byte> buffer);

@@ -16,7 +16,7 @@ internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTrans
             $"must be one of {string.Join(", ", Enum.GetNames<LoadBalance>())}");
         Require(Enum.IsDefined(options.Scheduling), nameof(options.Scheduling), options.Scheduling,
             $"must be one of {string.Join(", ", Enum.GetNames<EvioScheduling>())}");
-        Require(options.MaxLateThreads >= 1, nameof(options.MaxLateThreads), options.MaxLateThreads, "must be at least 1");
+        Require(options.MaxBlockedThreads >= 1, nameof(options.MaxBlockedThreads), options.MaxBlockedThreads, "must be at least 1");
         Require(options.Backlog is >= 1 and <= StreamListenerOptions.MaxBacklog, nameof(options.Backlog), options.Backlog,
             $"must be from 1 to {StreamListenerOptions.MaxBacklog}");
         Require(options.MaxReadBufferSize is null or >= 0, nameof(options.MaxReadBufferSize), options.MaxReadBufferSize,

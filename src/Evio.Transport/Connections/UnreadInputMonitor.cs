@@ -9,7 +9,7 @@ namespace Evio.Transport;
 /// it could not send (RFC 9293, 3.8.6). So what nobody has asked for between two looks is read ahead, as far as the read buffer goes. No event
 /// tells of that moment, a burst that fills the window is a single one, hence the timer; it runs only while there is something to look after.
 /// </remarks>
-internal sealed class UnreadInputWatch(EventLoop loop)
+internal sealed class UnreadInputMonitor(EventLoop loop)
 {
     private static readonly TimeSpan LookInterval = TimeSpan.FromMilliseconds(250);
 
@@ -61,7 +61,7 @@ internal sealed class UnreadInputWatch(EventLoop loop)
     }
 
     // A loop that is ending refuses it, and closes its connections.
-    private void Schedule() => _ = loop.Schedule(LookInterval, static watch => ((UnreadInputWatch)watch!).Look(), this);
+    private void Schedule() => _ = loop.Schedule(LookInterval, static watch => ((UnreadInputMonitor)watch!).Look(), this);
 
     private void Look()
     {

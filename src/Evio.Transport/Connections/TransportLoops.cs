@@ -36,14 +36,14 @@ internal sealed class TransportLoops : IAsyncDisposable
                 EvioScheduling.Adaptive => LoopScheduling.Adaptive,
                 _ => LoopScheduling.ThreadPool,
             },
-            MaxLateThreads = options.MaxLateThreads,
+            MaxBlockedThreads = options.MaxBlockedThreads,
             OnThreadsExhausted = threads.Begin,
             OnThreadsRecovered = threads.End,
             OnThreadStartFailed = OnThreadStartFailed,
             OnLoopFailed = OnLoopFailed,
             OnUnhandledException = OnUnhandledException,
         });
-        UnreadInputWatches = [.. Group.Loops.Select(static loop => new UnreadInputWatch(loop))];
+        UnreadInputMonitors = [.. Group.Loops.Select(static loop => new UnreadInputMonitor(loop))];
         Log.LoopsStarted(logger, Group.Loops.Count, options.LoadBalance, options.Scheduling);
     }
 
@@ -63,7 +63,7 @@ internal sealed class TransportLoops : IAsyncDisposable
     internal LogLimiter ClosedCallbackFailures { get; }
 
     /// <summary>By loop.</summary>
-    internal UnreadInputWatch[] UnreadInputWatches { get; }
+    internal UnreadInputMonitor[] UnreadInputMonitors { get; }
 
     internal MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 

@@ -4,7 +4,7 @@ namespace Evio.Transport.Native.Loops;
 /// The calls of a group that computed for long the last time. As many are made at once as there are processors, since more of them would only take turns with each other, and
 /// with the loops; the others wait until one has ended.
 /// </summary>
-internal sealed class ComputingCalls(int limit)
+internal sealed class CpuBoundCalls(int limit)
 {
     private readonly Lock _lock = new();
     private readonly LinkedList<ILoopCall> _waiting = new();
@@ -14,7 +14,7 @@ internal sealed class ComputingCalls(int limit)
     /// How long a call waits before it is made nevertheless. Those before it may compute for longer, or block this time, and one of them may even wait for it. The thread pool,
     /// too, looks on for half a second before it adds a thread.
     /// </summary>
-    internal static TimeSpan Patience => TimeSpan.FromMilliseconds(500);
+    internal static TimeSpan MaxWaitForProcessor => TimeSpan.FromMilliseconds(500);
 
     /// <summary>Begins a call, or has it wait.</summary>
     /// <returns>Null when the caller has to make the call, and to ask for the <see cref="Next"/> one afterwards; its place, when it waits.</returns>

@@ -1,0 +1,267 @@
+using Evio.Transport.Native;
+
+namespace Evio.Transport.Pipes;
+
+/// <content>The socket's side: events, receiving, reading ahead, and the end.</content>
+internal sealed partial class SocketPipeReader
+{
+    /// <summary>
+    /// The most that a receive takes at once. Where the application runs on the loops, one block serves connection after connection, and stays in the processor's
+    /// cache: there more than 64 KiB pays, since each receive makes the kernel tell the peer of the room.
+    /// </summary>
+    private const int MaxReceive = 64 * 1024;
+    private const int MaxReceiveInline = 256 * 1024;
+
+    private readonly int _maxReceive;
+
+    // How much the next receive may bring: what the last one brought, or twice as much if it was full.
+    private int _expected;
+
+    private bool _receiving;
+
+    // The connection's end waits for the receive that is under way.
+    private bool _endsWithReceive;
+    private bool _paused;
+
+    /// <summary>The watch's own: its place in there, or 0.</summary>
+    internal int WatchPlace { get; set; }
+
+    /// <summary>Takes note of events, under the gate, and says what the loop has to do about them.</summary>
+    internal ReadyAction Note(ReadyEvents events)
+    {
+        if (!_readiness.Note(events))
+        {
+            return ReadyAction.None;
+        }
+
+        if (_state == WaitState.Waiting && !_receiving)
+        {
+            _state = WaitState.Scheduled;
+            return ReadyAction.CompleteRead;
+        }
+
+        return TryBeginReadAhead() ? ReadyAction.ReadAhead : TryBeginWatch() ? ReadyAction.Watch : ReadyAction.None;
+    }
+
+    /// <summary>Looks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the watch.</summary>
+    /// <returns>Whether there is a reason to look again.</returns>
+    internal bool LookAfter()
+    {
+        bool readAhead;
+        lock (_gate)
+        {
+            if (_ended || _completed || (!_readiness.IsReadable && !_policy.IsOverdue))
+            {
+                return _policy.IsWatched = false;
+            }
+
+            _policy.NoteUnread(isReading: _state is WaitState.Waiting or WaitState.Scheduled);
+            readAhead = TryBeginReadAhead();
+        }
+
+        if (!readAhead)
+        {
+            return true;
+        }
+
+        ReadAhead();
+        lock (_gate)
+        {
+            return _policy.IsWatched = !_ended;
+        }
+    }
+
+    /// <summary>Receives for nobody in particular, until the end, so that it is noticed while the user is busy elsewhere. By the owner.</summary>
+    internal void ReadAhead()
+    {
+        bool more;
+        do
+        {
+            Receive();
+            lock (_gate)
+            {
+                more = TryBeginReadAhead();
+                _paused = !more && !_ended && _received.Unexamined >= _policy.MaxBuffered;
+            }
+        }
+        while (more);
+
+        if (_paused)
+        {
+            _connection.OnReadAheadPaused();
+        }
+    }
+
+    /// <summary>Ends the input for a reason other than the peer's FIN; reads throw it from now on. Its buffers are kept until completion.</summary>
+    internal void Fail(Exception reason)
+    {
+        lock (_gate)
+        {
+            if (_ended)
+            {
+                return;
+            }
+
+            _ended = true;
+            _error = reason;
+            if (_state == WaitState.Unobserved)
+            {
+                // No code of the user's follows a failure on this thread, and he may never ask.
+                _state = WaitState.Waiting;
+            }
+
+            if (!TryScheduleWaiter())
+            {
+                return;
+            }
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    /// <summary>The socket is closed, and the input has ended: what is being received is the last, and the connection's end waits for it.</summary>
+    internal void Close()
+    {
+        lock (_gate)
+        {
+            if (_receiving)
+            {
+                _endsWithReceive = true;
+                _connection.ExpectOneEnd();
+            }
+        }
+    }
+
+    /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
+    private bool TryBeginReceive(bool intoTail)
+    {
+        if (_receiving || !_readiness.IsReadable || _ended || _error is not null || _completed)
+        {
+            return false;
+        }
+
+        _readiness.BeginReceive();
+        _received.BeginReceive(intoTail, _expected);
+        return _receiving = true;
+    }
+
+    /// <summary>
+    /// Whether input is there, and its end, too, or nearly: both go out in one result, and the end is known while the user looks at the input.
+    /// </summary>
+    private bool TryBeginReceiveOfTheEnd() => _readiness.IsEndAhead && _received.Unexamined > 0 && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: true);
+
+    private bool TryBeginReadAhead() =>
+        ReadsAhead && _state is WaitState.Idle or WaitState.Unobserved && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: false);
+
+    private bool ReadsAhead => _policy.ReadsAhead(_readiness.IsEndAhead);
+
+    /// <summary>Whether the caller has to give this reader to the watch, because input is left in the kernel.</summary>
+    private bool TryBeginWatch() => _readiness.IsReadable && !_policy.IsWatched && !ReadsAhead && !_ended && !_completed && (_policy.IsWatched = true);
+
+    /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
+    private void Receive()
+    {
+        var last = _received.Filling;
+        var blocks = _received.Blocks;
+        var waiterIsReady = false;
+        var watch = false;
+        var fin = false;
+        bool isLast;
+        Exception? error = null;
+        BufferSegment? received = null;
+        var room = 0;
+        IoResult result = default;
+        try
+        {
+            received = last ?? blocks.Open(atLeast: 0, _expected);
+            room = received.Free.Length;
+            result = _connection.Socket.Receive(received.Free.Span);
+            if (received != last && result.Count > 0 && result.Count <= room / 2 && room > BlockSource.UsualSize)
+            {
+                // Less came than was expected, and may be kept for long.
+                received = blocks.Exchange(received, received.Free.Span[..result.Count]);
+            }
+        }
+        catch (Exception exception)
+        {
+            // The pool has no memory left. That ends this connection, and only this one.
+            error = exception;
+        }
+
+        if (received is not null && received != last && (result.Count == 0 || error is not null))
+        {
+            blocks.Close(received);
+        }
+
+        using (_connection.EnterGateUninterrupted())
+        {
+            _receiving = false;
+            _received.EndReceive(received, error is null ? result.Count : 0);
+            isLast = _endsWithReceive;
+            if (error is not null)
+            {
+                _error ??= error;
+                _ended = true;
+            }
+            else if (result.Count > 0)
+            {
+                var full = result.Count == room;
+                _readiness.EndReceive(full);
+                _expected = full ? Math.Min(2 * Math.Max(room, _expected), _maxReceive) : result.Count;
+            }
+            else if (result.IsSuccess)
+            {
+                fin = _ended = true;
+            }
+            else if (!result.WouldBlock)
+            {
+                error = _connection.ToException(result.Error);
+                _error ??= error;
+                _ended = true;
+            }
+
+            if (_completed)
+            {
+                _received.Clear();
+            }
+
+            watch = TryBeginWatch();
+
+            // A read that began to wait while somebody else was receiving.
+            waiterIsReady = (_received.Unexamined > 0 || _ended || _readiness.IsReadable) && TryScheduleWaiter();
+        }
+
+        if (watch)
+        {
+            _connection.Watch.Add(this);
+        }
+
+        if (fin)
+        {
+            _connection.OnPeerFin();
+        }
+        else if (error is not null)
+        {
+            _connection.OnReceiveFailed(error);
+        }
+
+        if (waiterIsReady)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+
+        if (isLast)
+        {
+            _connection.NoteOneEndOnPool();
+        }
+    }
+}
+
+/// <summary>What the loop has to do after an event.</summary>
+internal enum ReadyAction : byte
+{
+    None,
+    CompleteRead,
+    ReadAhead,
+    Watch,
+}

@@ -1,0 +1,331 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using Evio.Transport.Native;
+
+namespace Evio.Transport.Pipes;
+
+/// <content>The socket's side: what is flushed, events, sending, and the end.</content>
+internal sealed partial class SocketPipeWriter
+{
+    /// <summary>How often a thread that is through with user code sends for one connection before it leaves the rest.</summary>
+    private const int MaxSendsForOthers = 2;
+
+    // The sender's: the blocks from _head to _last, of which _pending bytes from _headIndex on are flushed and not yet taken by the kernel.
+    private BufferSegment? _head;
+    private BufferSegment? _last;
+    private int _headIndex;
+    private long _pending;
+
+    // The block among them that the writing thread may still be filling, or null. The sender does not give it back.
+    private BufferSegment? _shared;
+
+    private bool _sending;
+    private bool _blocked;
+    private bool _roomAgain;
+    private bool _finished;
+
+    /// <summary>Takes note of events, under the gate.</summary>
+    /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
+    internal bool Note(ReadyEvents events)
+    {
+        if ((events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) == 0)
+        {
+            return false;
+        }
+
+        _roomAgain = true;
+        if (!_blocked)
+        {
+            return false;
+        }
+
+        _blocked = false;
+        return TryBeginSend();
+    }
+
+    /// <summary>
+    /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
+    /// on runs its user's code in here, on this thread or on the thread pool as the options say.
+    /// </summary>
+    internal void Send() => Send(Sender.User);
+
+    /// <inheritdoc cref="Send()"/>
+    /// <returns>Whether the monitor has left something for its next look.</returns>
+    private bool Send(Sender sender)
+    {
+        PendingFlush? ended = null;
+        IoResult result;
+        bool again;
+        bool isClosed;
+        var isLeft = false;
+        var isLeftToPool = false;
+        var sends = 0;
+        var next = DeferredFlush.Preparation.None;
+        do
+        {
+            result = SendOnce(out var offered);
+            using (_connection.EnterGateUninterrupted())
+            {
+                again = Account(result, offered);
+                if (again && sender == Sender.Monitor && _deferred!.TryRenew())
+                {
+                    // A writer who is as quick would have the monitor send for ever.
+                    isLeft = true;
+                    again = _sending = false;
+                }
+                else if (again && sender == Sender.Other && ++sends == MaxSendsForOthers)
+                {
+                    // The same. Nobody owns it meanwhile: the monitor sends it if the pool has no thread.
+                    next = _deferred!.Leave();
+                    isLeftToPool = true;
+                    again = _sending = false;
+                }
+
+                isClosed = _closed;
+                if (_waiting && !isClosed && _pending < _resumeBelow)
+                {
+                    QueueForgotten(ended);
+                    ended = EndWait();
+                }
+            }
+        }
+        while (again);
+
+        if (sender == Sender.User)
+        {
+            FinishSend(result, isClosed, ended);
+        }
+        else
+        {
+            FinishSendOnPool(result, isClosed, ended);
+        }
+
+        if (isLeftToPool)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(static writer => writer.SendAllDeferred(), this, preferLocal: false);
+            Defer(next);
+        }
+
+        return isLeft;
+    }
+
+    private void FinishSendOnPool(IoResult result, bool isClosed, PendingFlush? ended)
+    {
+        if (isClosed || ended is not null || Volatile.Read(ref _completed) || (!result.IsSuccess && !result.WouldBlock))
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static send => send.Writer.FinishSend(send.Result, send.IsClosed, send.Ended), (Writer: this, Result: result, IsClosed: isClosed, Ended: ended), preferLocal: false);
+        }
+    }
+
+    /// <summary>What follows the last send of an owner of the sending side, who is none any more.</summary>
+    private void FinishSend(IoResult result, bool isClosed, PendingFlush? ended)
+    {
+        if (isClosed)
+        {
+            // The blocks are back, which the connection's end has waited for.
+            _connection.NoteOneEndOnPool();
+        }
+
+        if (!result.IsSuccess && !result.WouldBlock)
+        {
+            _connection.OnSendFailed(_connection.ToException(result.Error));
+        }
+
+        FinishIfDrained();
+        if (ended is not null)
+        {
+            _connection.Socket.Loop.Invoke(ended);
+        }
+    }
+
+    /// <summary>The connection is gone: what is buffered is discarded, and flushes say "completed" from now on.</summary>
+    internal void Close()
+    {
+        PendingFlush ended;
+        lock (_gate)
+        {
+            if (_closed)
+            {
+                return;
+            }
+
+            _closed = true;
+            _blocked = false;
+            _deferred?.End();
+            _ = TryTakeParkedTail();
+            DiscardFlushed();
+            if (_sending)
+            {
+                _connection.ExpectOneEnd();
+            }
+
+            if (!_waiting)
+            {
+                return;
+            }
+
+            ended = EndWait();
+        }
+
+        ThreadPool.UnsafeQueueUserWorkItem(ended, preferLocal: false);
+    }
+
+    /// <summary>Takes the ownership of the sending side if there is something to send and room for it. Under the gate.</summary>
+    private bool TryBeginSend()
+    {
+        if (_sending || _blocked || _closed || _pending == 0)
+        {
+            return false;
+        }
+
+        _deferred?.End();
+        return _sending = true;
+    }
+
+    private IoResult SendOnce(out long offered)
+    {
+        // While this thread owns the sending side nobody else moves _head, and the flushed bytes stay as they are. _pending may grow.
+        var left = Volatile.Read(ref _pending);
+        var head = _head!;
+        var first = head.Filled(_headIndex, left);
+        offered = first.Length;
+        if (offered == left || head.NextSegment is null)
+        {
+            Volatile.Write(ref _roomAgain, false);
+            return _connection.Socket.Send(first.Span);
+        }
+
+        var memories = new MemoryArray();
+        memories[0] = first;
+        var count = 1;
+        var segment = head.NextSegment;
+        while (segment is not null && offered < left && count < StreamSocket.MaxBuffers)
+        {
+            memories[count] = segment.Filled(0, left - offered);
+            offered += memories[count++].Length;
+            segment = segment.NextSegment;
+        }
+
+        Volatile.Write(ref _roomAgain, false);
+        return _connection.Socket.Send(((ReadOnlySpan<ReadOnlyMemory<byte>>)memories)[..count]);
+    }
+
+    /// <summary>Counts what a send came to, and gives the ownership back if that was the last one for now. Under the gate.</summary>
+    /// <returns>Whether the owner goes on sending.</returns>
+    private bool Account(IoResult result, long offered)
+    {
+        if (_closed)
+        {
+            _sending = false;
+            DiscardFlushed();
+            return false;
+        }
+
+        if (!result.IsSuccess && !result.WouldBlock)
+        {
+            // The connection closes this writer next.
+            _sending = false;
+            return false;
+        }
+
+        _pending -= result.Count;
+        ReleaseSent(result.Count);
+        if (_pending == 0)
+        {
+            _sending = false;
+            if (TryTakeParkedTail())
+            {
+                ReleaseSent(0);
+            }
+        }
+        else if (result.Count < offered && !_roomAgain)
+        {
+            _sending = false;
+            _blocked = true;
+        }
+
+        return _sending;
+    }
+
+    /// <summary>Moves on by what was sent, and gives back the blocks that are done with. Under the gate.</summary>
+    private void ReleaseSent(int count)
+    {
+        _headIndex += count;
+        while (_head is { } head && head != _shared && _headIndex >= head.Length)
+        {
+            _headIndex -= head.Length;
+            _head = head.NextSegment;
+            _blocks.Close(head);
+        }
+
+        if (_head is null)
+        {
+            Debug.Assert(_headIndex == 0 && _pending == 0);
+            _last = null;
+        }
+    }
+
+    /// <summary>Gives back all blocks but the shared one, unless they are being sent from: then the sender does it. Under the gate.</summary>
+    private void DiscardFlushed()
+    {
+        if (_sending)
+        {
+            return;
+        }
+
+        _pending = 0;
+        _headIndex = 0;
+        while (_head is { } head && head != _shared)
+        {
+            _head = head.NextSegment;
+            _blocks.Close(head);
+        }
+
+        if (_head is null)
+        {
+            _last = null;
+        }
+    }
+
+    private void FinishIfDrained()
+    {
+        // Without the lock for the many sends before the last one: who completes the writer while somebody sends is seen by him, having had the lock
+        // before his Account.
+        if (!Volatile.Read(ref _completed))
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            if (!_completed || _finished || _closed || _sending || _pending > 0)
+            {
+                return;
+            }
+
+            _finished = true;
+        }
+
+        _connection.OnOutputFinished();
+    }
+
+    /// <summary>On whose behalf a thread sends.</summary>
+    private enum Sender : byte
+    {
+        /// <summary>The connection's user's, or the loop's.</summary>
+        User,
+
+        /// <summary>A thread that may be in the middle of another connection's user code: whatever may run user code is left to the thread pool.</summary>
+        Other,
+
+        /// <summary>The monitor's, whom others wait for: the same, and it sends what there was, and not what comes meanwhile.</summary>
+        Monitor,
+    }
+
+    [InlineArray(StreamSocket.MaxBuffers)]
+    private struct MemoryArray
+    {
+        private ReadOnlyMemory<byte> _first;
+    }
+}
