@@ -80,7 +80,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         foreach (var connection in _connections)
         {
             // As a call of its own: the last callback may cost its thread the loop, and the other connections do not wait until it returns.
-            _ = loop.TryPostOwn(_ => connection.CloseWithin(deadline), null);
+            _ = loop.TryPostWhileEnding(_ => connection.CloseWithin(deadline), null);
         }
 
         if (_connections.Count == 0)
@@ -90,7 +90,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
 
         // By then, those whose time is up are closed. The others are in callbacks that are late, which nobody waits for any longer.
-        _ = loop.TryPostOwn(
+        _ = loop.TryPostWhileEnding(
             _ => loop.ScheduleInternal(deadline, static emptied => ((TaskCompletionSource)emptied!).TrySetResult(), emptied),
             null);
     }

@@ -170,7 +170,7 @@ internal sealed partial class StreamConnection
         // Nobody's, so that this thread is not taken for one inside of it.
         Volatile.Write(ref _callbackThread, 0);
 
-        if (!Loop.TryPostOwn(
+        if (!Loop.TryPostWhileEnding(
                 static state =>
                 {
                     var (connection, action, error, buffer, rest) = ((StreamConnection, EvioAction, Exception?, byte[]?, Action<StreamConnection>))state!;
@@ -273,7 +273,7 @@ internal sealed partial class StreamConnection
 
     // Of its own, so that only what is posted costs the closure.
     private bool TryPostLast<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
-        where TCallback : class => Loop.TryPostOwn(_ => CallLast(callback, error, call), null);
+        where TCallback : class => Loop.TryPostWhileEnding(_ => CallLast(callback, error, call), null);
 
     private void CallLastOnPool<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call) =>
         ThreadPool.UnsafeQueueUserWorkItem(
@@ -298,7 +298,7 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>The last callback was late and has returned. A loop that has ended keeps no connections.</summary>
-    private void PostRemove() => _ = Loop.TryPostOwn(
+    private void PostRemove() => _ = Loop.TryPostWhileEnding(
         static state =>
         {
             var connection = (StreamConnection)state!;

@@ -14,7 +14,7 @@ namespace Evio.Transport.Native.Loops;
 ///                 little (Brief)                                      here; the monitor gives the loop away if it does not return
 ///                 its user went on on the thread pool (Awaiting)      on the thread pool, in the loop's batch, unless that is stuck
 ///                 time without the processor (Blocking)               here, after the loop was given to another thread; or on the pool if there is none
-///                 the processor's time (Computing)                    the same; but only as many at once as there are processors, and the others wait for one
+///                 the processor's time (CpuBound)                     the same; but only as many at once as there are processors, and the others wait for one
 /// </code>
 /// </remarks>
 internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, LoopThreads threads, LoopScheduling scheduling)

@@ -45,7 +45,7 @@ public sealed partial class EventLoop
         Index = index;
         _poller = poller;
         Meter = meter;
-        _timers = new TimerQueue(() => _ = TryPostOwn(static loop => ((EventLoop)loop!)._timers.TidyAsAsked(), this));
+        _timers = new TimerQueue(() => _ = TryPostWhileEnding(static loop => ((EventLoop)loop!)._timers.TidyAsAsked(), this));
         _scheduling = options.Scheduling;
         Ownership = new LoopOwnership(this, threads, IsAdaptive);
         _placement = new CallPlacement(this, Ownership, threads, _scheduling);
@@ -98,7 +98,7 @@ public sealed partial class EventLoop
     public bool TryPost(Action<object?> callback, object? state)
     {
         ArgumentNullException.ThrowIfNull(callback);
-        return TryPost(new WorkItem(callback, state, MayBlock: true), isOwn: false);
+        return TryPost(new WorkItem(callback, state, MayBlock: true), acceptWhileEnding: false);
     }
 
     /// <summary>Has the loop <see cref="Invoke"/> a call, after what was posted before. To be used from any thread.</summary>
@@ -111,14 +111,14 @@ public sealed partial class EventLoop
     }
 
     /// <summary>Has the loop make a call of the reactor's, which does not block and keeps the loop.</summary>
-    internal bool TryPostInternal(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), isOwn: false);
+    internal bool TryPostInternal(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: false);
 
     /// <summary>The same for one that it also takes while it ends: a close, a connection that is handed over.</summary>
-    internal bool TryPostOwn(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), isOwn: true);
+    internal bool TryPostWhileEnding(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: true);
 
-    private bool TryPost(WorkItem item, bool isOwn)
+    private bool TryPost(WorkItem item, bool acceptWhileEnding)
     {
-        if (!_work.TryEnqueue(item, out var mustWake, isOwn))
+        if (!_work.TryEnqueue(item, out var mustWake, acceptWhileEnding))
         {
             return false;
         }
@@ -161,7 +161,7 @@ public sealed partial class EventLoop
         else
         {
             // A loop that has ended drops its timers.
-            _ = TryPostOwn(
+            _ = TryPostWhileEnding(
                 static state =>
                 {
                     var (loop, timer) = ((EventLoop, LoopTimer))state!;

@@ -35,8 +35,9 @@ internal enum MonitorSample : byte
 /// </remarks>
 internal sealed class LoopMonitor
 {
-    private static readonly TimeSpan Soon = TimeSpan.FromMilliseconds(1);
-    private static readonly TimeSpan Later = TimeSpan.FromMilliseconds(4);
+    // These two decide when a loop is given away: from one to five milliseconds after its call has begun.
+    private static readonly TimeSpan RecheckInterval = TimeSpan.FromMilliseconds(1);
+    private static readonly TimeSpan UsualInterval = TimeSpan.FromMilliseconds(4);
 
     /// <summary>For so long it looks after what others have left for later, before it looks at the loops again.</summary>
     private static readonly TimeSpan LongestLook = TimeSpan.FromMilliseconds(1);
@@ -169,7 +170,7 @@ internal sealed class LoopMonitor
         var last = MonitorSample.Stalled;
         while (true)
         {
-            Thread.Sleep(last >= MonitorSample.InCall || expected > 0 ? Soon : Later);
+            Thread.Sleep(last >= MonitorSample.InCall || expected > 0 ? RecheckInterval : UsualInterval);
             if (Volatile.Read(ref _stopping))
             {
                 return true;

@@ -4,7 +4,8 @@ namespace Evio.Transport.Native.Loops;
 /// <remarks>
 /// <para>
 /// One word holds the epoch of the ownership, and whether the owner is in a call. Every call begins a new epoch, so that a word that is the same at two
-/// samples means the same call. All transitions are compare-and-swaps of the whole word. Only the owner knows the epoch and makes them; <see cref="TryRetake"/> alone is for any thread.
+/// samples means the same call. Every transition writes the whole word at once. Only the owner knows the epoch and makes them; <see cref="TryRetake"/> alone is for any thread. Those that
+/// another thread may contradict compare before they write.
 /// </para>
 /// <code>
 ///               working, epoch n       in a call, epoch n

@@ -75,14 +75,14 @@ internal sealed class WorkQueue
     /// <summary>Adds an item, from any thread.</summary>
     /// <param name="item">What to do.</param>
     /// <param name="mustWake">Whether the caller now has to wake the loop: true for one of all callers per blocked wait.</param>
-    /// <param name="isOwn">Whether the reactor itself asks for it; such items are taken until <see cref="TryClose"/>.</param>
-    /// <returns>False when the queue is closed, or ending and the item is not the reactor's own; it will not run.</returns>
-    internal bool TryEnqueue(WorkItem item, out bool mustWake, bool isOwn = false)
+    /// <param name="acceptWhileEnding">Whether the item is taken until <see cref="TryClose"/>.</param>
+    /// <returns>False when the queue is closed, or ending and does not take the item any more; it will not run.</returns>
+    internal bool TryEnqueue(WorkItem item, out bool mustWake, bool acceptWhileEnding = false)
     {
         lock (_lock)
         {
             mustWake = false;
-            if (_closed || (_ending && !isOwn))
+            if (_closed || (_ending && !acceptWhileEnding))
             {
                 return false;
             }

@@ -34,7 +34,7 @@ internal static class ManagedConnector
         }
 
         var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var posted = loop.TryPostOwn(
+        var posted = loop.TryPostWhileEnding(
             _ =>
             {
                 try

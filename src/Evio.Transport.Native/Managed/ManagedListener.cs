@@ -238,7 +238,7 @@ internal sealed class ManagedListener : IServerListener
         // There is no loop that accepts; the owner counts it.
         owner.Meter.Accepted();
         Interlocked.Increment(ref _active);
-        if (!owner.TryPostOwn(
+        if (!owner.TryPostWhileEnding(
                 static state =>
                 {
                     var (listener, socket) = ((ManagedListener, ManagedStreamSocket))state!;

@@ -241,7 +241,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
         {
             CloseOnLoop();
         }
-        else if (!Loop.TryPostOwn(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
+        else if (!Loop.TryPostWhileEnding(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
         {
             // The loop has ended, and its table with it. This caller is the only one to get here.
             CloseOnLoop();

@@ -67,7 +67,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     /// <returns>A task that completes when it is closed and the handler will not be called any more.</returns>
     internal Task CloseAsync()
     {
-        if (!loop.TryPostOwn(static socket => ((DatagramSocket)socket!).Close(), this))
+        if (!loop.TryPostWhileEnding(static socket => ((DatagramSocket)socket!).Close(), this))
         {
             // The loop has ended, and its table with it.
             Close();

@@ -99,7 +99,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         _backOff = null;
         loop.Forget(_token);
         loop = other;
-        if (other.TryPostOwn(static socket => ((ListenSocket)socket!).Arrive(), this))
+        if (other.TryPostWhileEnding(static socket => ((ListenSocket)socket!).Arrive(), this))
         {
             return true;
         }
@@ -123,7 +123,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     }
 
     /// <summary>Passes on a call that was posted to a loop from which the socket has moved away.</summary>
-    private bool TryForward(Action<object?> call) => !loop.IsCurrent && loop.TryPostOwn(call, this);
+    private bool TryForward(Action<object?> call) => !loop.IsCurrent && loop.TryPostWhileEnding(call, this);
 
     internal void Close()
     {
@@ -161,7 +161,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             else
             {
                 // Lost to another thread on the way, which comes to the end of it; or it is ending, and does so by itself.
-                _ = loop.TryPostOwn(static socket => ((ListenSocket)socket!).Close(), this);
+                _ = loop.TryPostWhileEnding(static socket => ((ListenSocket)socket!).Close(), this);
             }
         }
     }

@@ -107,7 +107,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
 
         Interlocked.Increment(ref _active);
         var handOver = (this, socket);
-        if (!owner.TryPostOwn(static state =>
+        if (!owner.TryPostWhileEnding(static state =>
             {
                 var (listener, socket) = ((StreamListener, StreamSocket))state!;
                 listener._handOvers.End(socket.Loop);
@@ -169,7 +169,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         foreach (var socket in _listening)
         {
             // A loop that has ended has closed its listening socket.
-            _ = socket.Loop.TryPostOwn(callback, socket);
+            _ = socket.Loop.TryPostWhileEnding(callback, socket);
         }
     }
 }

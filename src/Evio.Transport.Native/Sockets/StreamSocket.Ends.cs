@@ -72,7 +72,7 @@ public sealed unsafe partial class StreamSocket
         {
             RemoveFromLoop();
         }
-        else if (!Loop.TryPostOwn(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this))
+        else if (!Loop.TryPostWhileEnding(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this))
         {
             // The loop has ended and has closed all that was started; this one never was.
             RemoveFromLoop();

@@ -15,7 +15,10 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     // Guards what has been read while it is copied: completing the reader gives its blocks back. The writer looks after that by itself.
     private readonly Lock _reading = new();
-    private bool _disposed;
+    private volatile bool _disposed;
+
+    // How many writes are under way.
+    private int _writes;
 
     public override bool CanRead => true;
 
@@ -36,21 +39,26 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        var result = await _input.ReadAsync(cancellationToken).ConfigureAwait(false);
-        int count;
-        SequencePosition consumed;
-        lock (_reading)
+        try
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            var input = result.Buffer;
-            count = (int)Math.Min(input.Length, buffer.Length);
-            consumed = input.GetPosition(count);
-            input.Slice(0, consumed).CopyTo(buffer.Span);
-        }
+            var result = await _input.ReadAsync(cancellationToken).ConfigureAwait(false);
+            lock (_reading)
+            {
+                ObjectDisposedException.ThrowIf(_disposed, this);
+                var input = result.Buffer;
+                var count = (int)Math.Min(input.Length, buffer.Length);
+                var consumed = input.GetPosition(count);
+                input.Slice(0, consumed).CopyTo(buffer.Span);
 
-        // Not examined further than read, so that what is left does not make the next read wait.
-        _input.AdvanceTo(consumed);
-        return count;
+                // Not examined further than read, so that what is left does not make the next read wait.
+                _input.AdvanceTo(consumed);
+                return count;
+            }
+        }
+        catch (Exception exception) when (_disposed && exception is not ObjectDisposedException && !cancellationToken.IsCancellationRequested)
+        {
+            throw Disposed(exception);
+        }
     }
 
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
@@ -60,14 +68,26 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     /// <summary>Sends, and waits as long as the connection's limit of unsent output asks for.</summary>
     /// <exception cref="IOException">The connection has ended.</exception>
-    /// <exception cref="ObjectDisposedException">The stream was disposed of.</exception>
+    /// <exception cref="ObjectDisposedException">The stream was disposed of, perhaps during the write.</exception>
     public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        var result = await _output.WriteAsync(buffer, cancellationToken).ConfigureAwait(false);
-        if (result.IsCompleted)
+        Interlocked.Increment(ref _writes);
+        try
         {
-            throw new IOException("The connection has ended.");
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            var result = await _output.WriteAsync(buffer, cancellationToken).ConfigureAwait(false);
+            if (result.IsCompleted)
+            {
+                throw new IOException("The connection has ended.");
+            }
+        }
+        catch (Exception exception) when (_disposed && exception is not ObjectDisposedException && !cancellationToken.IsCancellationRequested)
+        {
+            throw Disposed(exception);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _writes);
         }
     }
 
@@ -91,7 +111,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     public override async ValueTask DisposeAsync()
     {
-        EndReading();
+        EndUse();
         await connection.DisposeAsync().ConfigureAwait(false);
         await base.DisposeAsync().ConfigureAwait(false);
     }
@@ -101,18 +121,31 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
         if (disposing)
         {
             // What was written is sent without anybody waiting for it. A second time it is without effect.
-            EndReading();
+            EndUse();
             _ = connection.DisposeAsync().AsTask();
         }
 
         base.Dispose(disposing);
     }
 
-    private void EndReading()
+    /// <summary>
+    /// Ends what is under way, whatever the peer does: clients dispose of a connection that has not answered in time. What a write has not come to the end with is of no use to the peer, who gets a reset.
+    /// </summary>
+    private void EndUse()
     {
         lock (_reading)
         {
             _disposed = true;
         }
+
+        // Either this sees the write, or the write sees this.
+        if (Interlocked.CompareExchange(ref _writes, 0, 0) > 0)
+        {
+            connection.Abort(new ConnectionAbortedException("The stream was disposed of during a write."));
+        }
+
+        _input.CancelPendingRead();
     }
+
+    private static ObjectDisposedException Disposed(Exception reason) => new("The stream was disposed of.", reason);
 }

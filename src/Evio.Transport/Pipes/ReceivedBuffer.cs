@@ -58,6 +58,7 @@ internal struct ReceivedBuffer(BlockSource blocks)
     /// <param name="consumed">A position of <see cref="Bytes"/>, which may have grown since.</param>
     /// <param name="examined">The same.</param>
     /// <param name="isReceiving">Whether a receive is under way.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="examined"/> is behind the end.</exception>
     /// <exception cref="InvalidOperationException">The positions are not within it, or contradict each other or earlier ones. Nothing has changed then.</exception>
     internal void Advance(SequencePosition consumed, SequencePosition examined, bool isReceiving) =>
         Advance((BufferSegment?)consumed.GetObject(), consumed.GetInteger(), (BufferSegment?)examined.GetObject(), examined.GetInteger(), isReceiving);

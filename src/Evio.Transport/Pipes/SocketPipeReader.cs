@@ -12,7 +12,7 @@ namespace Evio.Transport.Pipes;
 /// <para>
 /// It is made of what was received (<see cref="ReceivedBuffer"/>), what may be received (<see cref="InputReadiness"/>), when that is done before the user asks (<see cref="ReadAheadPolicy"/>), and
 /// the read that waits (<see cref="PendingRead"/>). All state is guarded by the connection's gate, which is never held during a system call or a callback. Whoever sets
-/// <see cref="_receiving"/> owns the socket's receiving side until it clears it. This file is the user's side; the other one is the socket's.
+/// <see cref="_receiving"/> owns the socket's receiving side until it clears it. This file is the user's side, with the part about the read that waits; the part about receiving is the socket's.
 /// </para>
 /// <para>A read that has to wait goes through these states:</para>
 /// <code>

@@ -62,7 +62,7 @@ internal sealed partial class SocketPipeWriter
     /// <summary>Takes the block that the last flush has left from the writer, unless he has come back to it. Under the gate.</summary>
     private bool TryTakeParkedTail()
     {
-        // Looked at first: most sends find nothing lent.
+        // Looked at first: most sends find none.
         if (_parkedTail is null || Interlocked.Exchange(ref _parkedTail, null) is null)
         {
             return false;
@@ -70,6 +70,61 @@ internal sealed partial class SocketPipeWriter
 
         _shared = null;
         return true;
+    }
+
+    /// <summary>Copies a write into blocks of its own. Outside of the gate.</summary>
+    private (BufferSegment? First, BufferSegment? Last) Copy(ReadOnlySpan<byte> source)
+    {
+        BufferSegment? first = null;
+        BufferSegment? last = null;
+        try
+        {
+            while (!source.IsEmpty)
+            {
+                var block = _blocks.Open(atLeast: 0, expected: Math.Min(source.Length, MaxBlock));
+                last?.Append(block);
+                first ??= block;
+                last = block;
+                var count = Math.Min(source.Length, block.Free.Length);
+                source[..count].CopyTo(block.Free.Span);
+                block.Fill(count);
+                source = source[count..];
+            }
+        }
+        catch
+        {
+            CloseAll(first);
+            throw;
+        }
+
+        return (first, last);
+    }
+
+    private void CloseAll(BufferSegment? first)
+    {
+        while (first is not null)
+        {
+            var next = first.NextSegment;
+            _blocks.Close(first);
+            first = next;
+        }
+    }
+
+    /// <summary>Adds blocks to what was written.</summary>
+    private void Append(BufferSegment first, BufferSegment last, int count)
+    {
+        ReclaimTail();
+        if (_unlinked is null)
+        {
+            _unlinked = first;
+        }
+        else
+        {
+            _tail!.Append(first);
+        }
+
+        _tail = last;
+        _unflushed += count;
     }
 
     /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
@@ -112,19 +167,20 @@ internal sealed partial class SocketPipeWriter
     /// </summary>
     private void ParkTail()
     {
-        if (_handedOut)
+        // A write may have come in between, since a flush sends outside of the gate.
+        if (_handedOut || _unlinked is not null || _unflushed > 0)
         {
             return;
         }
 
-        if (_pending > 0 && !_closed)
+        if (_pending == 0 || _closed)
+        {
+            Detach();
+        }
+        else if (_tail is not null)
         {
             _parkedTail = _tail;
             _tail = null;
-        }
-        else
-        {
-            Detach();
         }
     }
 

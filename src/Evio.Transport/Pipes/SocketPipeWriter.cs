@@ -11,14 +11,14 @@ namespace Evio.Transport.Pipes;
 /// <para>
 /// <see cref="GetMemory"/> and <see cref="Advance"/> belong to the one thread that writes, and take no lock: they touch blocks that no sender has
 /// seen, and the free end of <see cref="_tail"/>. Everything else is guarded by the connection's gate, which is never held during a system call or
-/// a callback. Whoever sets <see cref="_sending"/> owns the socket's sending side, and the flushed bytes, until it clears it.
+/// a callback, but for the pool's when a write rents a block. Whoever sets <see cref="_sending"/> owns the socket's sending side, and the flushed bytes, until it clears it.
 /// </para>
 /// <para>
 /// Edge-triggered epoll(7) reports room once, when the kernel has refused some before: a send that is taken only in part, or not at all, leaves
 /// <see cref="_blocked"/>, and the next writable event sends on. An event during the send is kept in <see cref="_roomAgain"/>, which is
 /// cleared <i>before</i> each send, and makes it repeat.
 /// </para>
-/// <para>This file is the user's side; the other one is the socket's.</para>
+/// <para>This file is the user's side, with the part about flushing; the part about sending is the socket's.</para>
 /// <para>A flush may be <i>deferred</i>: more output is about to come, and one send will take it all (<see cref="DeferredFlush"/>).</para>
 /// </remarks>
 internal sealed partial class SocketPipeWriter : PipeWriter
@@ -26,8 +26,8 @@ internal sealed partial class SocketPipeWriter : PipeWriter
     /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
     private const int MaxBlock = 32 * 1024;
 
-    /// <summary>How much of a write is copied before the gate, for which the loop may wait, is free for a moment.</summary>
-    private const int MaxCopy = 64 * 1024;
+    /// <summary>The longest write that is copied under the gate, for which the loop may wait. Longer ones are copied before.</summary>
+    private const int MaxCopiedUnderGate = 16 * 1024;
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
@@ -120,14 +120,16 @@ internal sealed partial class SocketPipeWriter : PipeWriter
 
     /// <remarks>
     /// As with <see cref="Pipe"/>, and other than the memory of <see cref="GetMemory"/>, this may meet a <see cref="Complete"/>, or another write: a server broadcasts to a connection whose
-    /// handler returns at that moment. Bytes are copied under the gate, so that no block that is being filled goes back to the pool, or out.
+    /// handler returns at that moment. Each write arrives whole, or is refused. Bytes are copied under the gate, or into blocks that nobody else knows, so that no block that is being filled goes back to the
+    /// pool, or out.
     /// </remarks>
     public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
     {
         bool sends;
         DeferredFlush.Preparation next;
         ValueTask<FlushResult> flush;
-        for (var left = source.Span; ; left = left[MaxCopy..])
+        var copy = source.Length > MaxCopiedUnderGate ? Copy(source.Span) : default;
+        try
         {
             lock (_gate)
             {
@@ -138,19 +140,29 @@ internal sealed partial class SocketPipeWriter : PipeWriter
                     return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
                 }
 
-                if (left.Length == source.Length && cancellationToken.IsCancellationRequested)
+                // Before anything is taken over: a refused write leaves nothing behind.
+                if (cancellationToken.IsCancellationRequested)
                 {
-                    // Before anything is copied: a refused write leaves nothing behind.
                     return ValueTask.FromCanceled<FlushResult>(cancellationToken);
                 }
 
-                this.Write(left[..Math.Min(left.Length, MaxCopy)]);
-                if (left.Length <= MaxCopy)
+                ThrowIfWaiting();
+                if (copy.First is null)
                 {
-                    flush = BeginFlush(out sends, out next, cancellationToken);
-                    break;
+                    this.Write(source.Span);
                 }
+                else
+                {
+                    Append(copy.First, copy.Last!, source.Length);
+                    copy = default;
+                }
+
+                flush = BeginFlush(out sends, out next, cancellationToken);
             }
+        }
+        finally
+        {
+            CloseAll(copy.First);
         }
 
         return GoOnFlushing(flush, sends, next, cancellationToken);

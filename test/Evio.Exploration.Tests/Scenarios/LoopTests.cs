@@ -142,7 +142,7 @@ public sealed class LoopTests
             });
             run.Add("own", () =>
             {
-                if (loop.TryPostOwn(_ => calls.Add("1"), null))
+                if (loop.TryPostWhileEnding(_ => calls.Add("1"), null))
                 {
                     accepted.Add("1");
                 }

@@ -112,7 +112,7 @@ public sealed class LoopFailureTests
             Break(Loops[index]);
             Assert.IsType<SocketException>(await _failed[index].Task.Within());
             Assert.True(Loops[index].HasEnded);
-            Waiting.Until(() => !Loops[index].TryPostOwn(static _ => { }, null));
+            Waiting.Until(() => !Loops[index].TryPostWhileEnding(static _ => { }, null));
         }
 
         /// <summary>

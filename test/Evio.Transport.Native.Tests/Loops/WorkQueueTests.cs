@@ -108,7 +108,7 @@ public sealed class WorkQueueTests
         _queue.BeginEnd();
 
         Assert.False(_queue.TryEnqueue(Item(1), out _));
-        Assert.True(_queue.TryEnqueue(Item(1), out _, isOwn: true));
+        Assert.True(_queue.TryEnqueue(Item(1), out _, acceptWhileEnding: true));
         Assert.Equal(2, Take().Count);
     }
 

@@ -102,12 +102,8 @@ public sealed class BlocksInUseTests
     {
         var pool = new HoldingPool();
         await using var transport = TransportInstance.Create(kind, configureServices: services => services.AddSingleton<IMemoryPoolFactory<byte>>(pool));
-        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen();
-        using var handler = new SocketsHttpHandler().UseEvioTransport((IConnectionFactory)transport.Factory, listener.LocalEndPoint);
-        var stream = await handler.ConnectCallback!(null!, CancellationToken.None).OrTimeout();
-        using var peer = await listener.AcceptAsync().OrTimeout();
+        var (stream, peer) = await ConnectStreamAsync(transport);
+        using var _ = peer;
         var buffer = new byte[10];
         if (!writes)
         {
@@ -129,6 +125,40 @@ public sealed class BlocksInUseTests
         Assert.Equal(0, pool.Errors);
         await Assert.ThrowsAsync<ObjectDisposedException>(async () => await stream.WriteAsync(buffer)).OrTimeout();
         await Assert.ThrowsAsync<ObjectDisposedException>(async () => await stream.ReadExactlyAsync(buffer)).OrTimeout();
+    }
+
+    /// <summary>As HttpClient does with a connection whose server neither answers nor reads.</summary>
+    [Theory, EvioTransports]
+    public async Task A_streams_disposal_ends_what_waits(TransportKind kind)
+    {
+        await using var transport = TransportInstance.Create(kind);
+        var (stream, peer) = await ConnectStreamAsync(transport);
+        using var _ = peer;
+        var read = stream.ReadAtLeastAsync(new byte[1], 1).AsTask();
+        var write = stream.WriteAsync(new byte[20_000_000]).AsTask();
+        Assert.False(write.IsCompleted);
+
+        await stream.DisposeAsync().OrTimeout();
+
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => write).OrTimeout();
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => read).OrTimeout();
+    }
+
+    [Theory, EvioTransports]
+    public async Task A_streams_disposal_ends_a_read_while_output_is_left(TransportKind kind)
+    {
+        await using var transport = TransportInstance.Create(kind, new TransportSettings { MaxWriteBufferSize = 100_000_000 });
+        var (stream, peer) = await ConnectStreamAsync(transport);
+        using var _ = peer;
+        await stream.WriteAsync(new byte[20_000_000]).OrTimeout();
+        var read = stream.ReadAtLeastAsync(new byte[1], 1).AsTask();
+
+        var disposal = stream.DisposeAsync().AsTask();
+
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => read).OrTimeout();
+        Assert.False(disposal.IsCompleted);
+        Assert.Equal(20_000_000, (await peer.ReceiveToEndAsync().OrTimeout()).Length);
+        await disposal.OrTimeout();
     }
 
     /// <summary>The listener does not wait for an application that keeps its connection; the pool does.</summary>
@@ -186,6 +216,17 @@ public sealed class BlocksInUseTests
         }
 
         Assert.Equal(0, pool.Errors);
+    }
+
+    /// <summary>The stream that HttpClient gets, and its peer.</summary>
+    private static async Task<(Stream Stream, Socket Peer)> ConnectStreamAsync(TransportInstance transport)
+    {
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using var handler = new SocketsHttpHandler().UseEvioTransport((IConnectionFactory)transport.Factory, listener.LocalEndPoint);
+        var stream = await handler.ConnectCallback!(null!, CancellationToken.None).OrTimeout();
+        return (stream, await listener.AcceptAsync().OrTimeout());
     }
 
     private static Task<ConnectedPair> CreateAsync(TransportKind kind, HoldingPool pool) =>
