@@ -37,7 +37,7 @@ internal sealed partial class DocumentPage
     public static IReadOnlyList<DocumentPage> All { get; } =
     [
         .. Directory.EnumerateFiles(Root, "*.md")
-            .Concat(Directory.EnumerateFiles(Path.Combine(Root, "docs"), "*.md"))
+            .Concat(Directory.EnumerateFiles(Path.Combine(Root, "docs"), "*.md", SearchOption.AllDirectories))
             .Concat(Packages.Select(static name => Path.Combine(Root, name)))
             .Order(StringComparer.Ordinal)
             .Select(static path => new DocumentPage(Path.GetRelativePath(Root, path), File.ReadLines(path))),
