@@ -29,6 +29,14 @@ internal static class Waiting
         }
     }
 
+    /// <summary>Asks something that is the loop's, on the loop: elsewhere the answer may be from the middle of a change.</summary>
+    internal static Task<T> OnLoopAsync<T>(EventLoop loop, Func<T> question)
+    {
+        var answer = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Assert.True(loop.TryPost(_ => answer.SetResult(question()), null));
+        return answer.Task.Within();
+    }
+
     /// <summary>Runs a call that may block on a thread of its own.</summary>
     internal static Task OnThread(Action call) => OnThread(() =>
     {

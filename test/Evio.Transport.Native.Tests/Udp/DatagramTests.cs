@@ -354,7 +354,7 @@ public class DatagramTests
                 Assert.Equal([(byte)i], await peer!.ReceiveAsync());
             }
 
-            var receives = await OnLoopAsync(server.Loops[0], () => socket!.Receives);
+            var receives = await Support.Waiting.OnLoopAsync(server.Loops[0], () => socket!.Receives);
             Assert.Equal((Datagrams + DatagramBatch.Capacity - 1) / DatagramBatch.Capacity, receives);
         }
     }
@@ -376,16 +376,9 @@ public class DatagramTests
 
         Assert.Equal([1], await peer.ReceiveAsync());
         Assert.Equal([3], await peer.ReceiveAsync());
-        Assert.Equal(1, await OnLoopAsync(loop, () => socket.DroppedReplies));
+        Assert.Equal(1, await Support.Waiting.OnLoopAsync(loop, () => socket.DroppedReplies));
         Assert.Equal(2, socket.BytesSent);
         await socket.CloseAsync().WaitAsync(UdpPeer.Limit, TestContext.Current.CancellationToken);
-    }
-
-    private static Task<T> OnLoopAsync<T>(EventLoop loop, Func<T> question)
-    {
-        var answer = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
-        Assert.True(loop.TryPost(_ => answer.SetResult(question()), null));
-        return answer.Task.WaitAsync(UdpPeer.Limit, TestContext.Current.CancellationToken);
     }
 
     private sealed class LargeReplies : IDatagramHandler
