@@ -46,8 +46,7 @@ public sealed class DependencyTests
     {
         var files = Directory.EnumerateDirectories(root).Where(static folder => Path.GetFileName(folder) is not ("bin" or "obj"))
             .SelectMany(static folder => Directory.EnumerateFiles(folder, "*.cs", SearchOption.AllDirectories));
-        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator)
-            .Where(path => Path.GetFileNameWithoutExtension(path) != Path.GetFileName(root));
+        var references = ExampleProgram.Assemblies.Where(path => Path.GetFileNameWithoutExtension(path) != Path.GetFileName(root));
         var compilation = CSharpCompilation.Create(
             "library",
             [CSharpSyntaxTree.ParseText(ImplicitUsings), .. files.Select(static path => CSharpSyntaxTree.ParseText(File.ReadAllText(path), path: path))],

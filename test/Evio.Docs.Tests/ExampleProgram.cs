@@ -20,10 +20,7 @@ internal sealed class ExampleProgram : IAsyncDisposable
 
     private static readonly CSharpParseOptions ParseOptions = new(LanguageVersion.CSharp14);
 
-    private static readonly Lazy<MetadataReference[]> References = new(static () =>
-    [
-        .. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator).Select(static path => MetadataReference.CreateFromFile(path)),
-    ]);
+    private static readonly Lazy<MetadataReference[]> References = new(static () => [.. Assemblies.Select(static path => MetadataReference.CreateFromFile(path))]);
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("evio-docs-");
     private readonly StringBuilder _output = new();
@@ -53,6 +50,9 @@ internal sealed class ExampleProgram : IAsyncDisposable
         _process.OutputDataReceived += OnOutput;
         _process.ErrorDataReceived += OnOutput;
     }
+
+    /// <summary>The paths of what this process was started with: the framework, the transport, and the packages.</summary>
+    public static IEnumerable<string> Assemblies => ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator);
 
     /// <summary>All that the program has printed so far, line by line.</summary>
     public string Output

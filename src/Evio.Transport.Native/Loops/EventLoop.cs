@@ -116,6 +116,19 @@ public sealed partial class EventLoop
     /// <summary>The same for one that it also takes while it ends: a close, a connection that is handed over.</summary>
     internal bool TryPostWhileEnding(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: true);
 
+    /// <summary>
+    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise posted, also while the loop ends. After the loop's end the caller makes it: nothing else uses then what
+    /// was the loop's.
+    /// </summary>
+    internal void RunOnLoop(Action<object?> callback, object? state)
+    {
+        using var owner = Ownership.Enter();
+        if (owner.IsOwner || !TryPostWhileEnding(callback, state))
+        {
+            callback(state);
+        }
+    }
+
     private bool TryPost(WorkItem item, bool acceptWhileEnding)
     {
         if (!_work.TryEnqueue(item, out var mustWake, acceptWhileEnding))

@@ -30,7 +30,7 @@ internal enum MonitorSample : byte
 
 /// <summary>Looks for calls that do not return, as long as any are made. While none are it sleeps.</summary>
 /// <remarks>
-/// A look costs some twenty microseconds, nearly all of it for waking up. A server that is never late should not pay for a thousand of them a second: so whoever is
+/// A look costs some twenty microseconds, nearly all of it for waking up. A server whose handlers never block should not pay for a thousand of them a second: so whoever is
 /// seen in a call is looked at again after a millisecond, and everybody else after four. Where calls have been overdue lately it is a millisecond always.
 /// </remarks>
 internal sealed class LoopMonitor
@@ -187,7 +187,7 @@ internal sealed class LoopMonitor
             expected = most == MonitorSample.Stalled ? SamplesAfterStall : Math.Max(0, expected - 1);
             idleSamples = most == MonitorSample.Idle ? idleSamples + 1 : 0;
 
-            // Seen in a call twice in a row without being late: it is another call each time, so these are short.
+            // Seen in a call twice in a row without being stalled: it is another call each time, so these are short.
             last = last == MonitorSample.InCall && most == MonitorSample.InCall ? MonitorSample.Busy : most;
             if (idleSamples == SamplesBeforeSleep)
             {

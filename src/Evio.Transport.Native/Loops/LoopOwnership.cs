@@ -15,7 +15,7 @@ namespace Evio.Transport.Native.Loops;
 /// </code>
 /// <para>
 /// <see cref="TryBeginCall"/> begins a call in which the loop may be lost, if the group is adaptive, and <see cref="TryReturnFromCall"/> ends it. <see cref="TryHandOff"/> gives the loop away
-/// before a call that is expected to take long. <see cref="LoopHold"/> forbids both on its thread. Who has the word is decided by compare-and-swap on one word (<see cref="OwnershipWord"/>).
+/// before a call that is expected to take long. <see cref="LoopHold"/> forbids both on its thread. One word says who the owner is, and changes by compare-and-swap (<see cref="OwnershipWord"/>).
 /// </para>
 /// </remarks>
 internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool isAdaptive) : IMonitored

@@ -236,16 +236,8 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        using var owner = Loop.Ownership.Enter();
-        if (owner.IsOwner)
-        {
-            CloseOnLoop();
-        }
-        else if (!Loop.TryPostWhileEnding(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this))
-        {
-            // The loop has ended, and its table with it. This caller is the only one to get here.
-            CloseOnLoop();
-        }
+        // After the loop's end, and its table's, this caller is the only one to get here.
+        Loop.RunOnLoop(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this);
     }
 
     public Socket Detach()

@@ -3,7 +3,7 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
-/// <summary>Listens and connects. The loops themselves, in <c>Loops</c>, know nothing of sockets.</summary>
+/// <content>Listens and connects. The loops themselves, in <c>Loops</c>, know nothing of sockets.</content>
 public sealed partial class EventLoopGroup
 {
     /// <summary>How hosts' names are looked up.</summary>

@@ -67,16 +67,8 @@ public sealed unsafe partial class StreamSocket
             return;
         }
 
-        using var owner = Loop.Ownership.Enter();
-        if (owner.IsOwner)
-        {
-            RemoveFromLoop();
-        }
-        else if (!Loop.TryPostWhileEnding(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this))
-        {
-            // The loop has ended and has closed all that was started; this one never was.
-            RemoveFromLoop();
-        }
+        // A loop that has ended has closed all that was started; then this one never was.
+        Loop.RunOnLoop(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this);
     }
 
     /// <summary>Takes the socket off its loop, without closing it. On the loop.</summary>

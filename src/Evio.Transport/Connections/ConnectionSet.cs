@@ -33,7 +33,7 @@ internal sealed class ConnectionSet
 
     internal LogLimiter ClosedCallbackFailures => _loops.ClosedCallbackFailures;
 
-    internal UnreadInputMonitor WatchOf(EventLoop loop) => _loops.UnreadInputMonitors[loop.Index];
+    internal UnreadInputMonitor UnreadInputMonitorOf(EventLoop loop) => _loops.UnreadInputMonitors[loop.Index];
 
     internal void Add(EvioConnection connection)
     {

@@ -91,7 +91,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     internal SocketPipeWriter Output { get; }
 
     /// <summary>Who is to be told when the input is left in the kernel.</summary>
-    internal UnreadInputMonitor Watch => _owner.WatchOf(Socket.Loop);
+    internal UnreadInputMonitor UnreadInputMonitor => _owner.UnreadInputMonitorOf(Socket.Loop);
 
     PipeReader IDuplexPipe.Input => Input;
 
@@ -123,8 +123,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             case ReadyAction.ReadAhead:
                 Input.ReadAhead();
                 break;
-            case ReadyAction.Watch:
-                Watch.Add(Input);
+            case ReadyAction.MonitorUnread:
+                UnreadInputMonitor.Add(Input);
                 break;
         }
 
@@ -154,7 +154,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Input.Fail(reason);
         Input.Close();
         Output.Close();
-        Watch.Remove(Input);
+        UnreadInputMonitor.Remove(Input);
         FireConnectionClosed();
         NoteOneEndOnPool();
     }
@@ -211,7 +211,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// </remarks>
     public override void Abort(ConnectionAbortedException? abortReason)
     {
-        // What was flushed before may still wait for company: a GOAWAY, say. What another thread is sending at this moment may get lost.
+        // What was flushed before may still be deferred: a GOAWAY, say. What another thread is sending at this moment may get lost.
         Output.SendAllDeferred();
         if (abortReason is null)
         {

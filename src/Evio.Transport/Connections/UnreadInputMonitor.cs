@@ -29,7 +29,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
         lock (_lock)
         {
             _watched.Add(reader);
-            reader.WatchPlace = _watched.Count;
+            reader.MonitorPlace = _watched.Count;
             if (_scheduled)
             {
                 return;
@@ -46,7 +46,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
     {
         lock (_lock)
         {
-            var place = reader.WatchPlace;
+            var place = reader.MonitorPlace;
             if (place == 0)
             {
                 return;
@@ -54,9 +54,9 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
 
             var last = _watched[^1];
             _watched[place - 1] = last;
-            last.WatchPlace = place;
+            last.MonitorPlace = place;
             _watched.RemoveAt(_watched.Count - 1);
-            reader.WatchPlace = 0;
+            reader.MonitorPlace = 0;
         }
     }
 

@@ -16,7 +16,7 @@ namespace Evio.Transport.Pipes;
 /// nothing more waits until then.
 /// </para>
 /// <para>
-/// The work item is wasted where flushes never come in company: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
+/// The work item is wasted where flushes always come alone: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
 /// <see cref="TolerableLonely"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
 /// </para>
 /// <para>

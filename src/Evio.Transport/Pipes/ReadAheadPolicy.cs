@@ -13,8 +13,8 @@ internal struct ReadAheadPolicy(long maxBuffered)
     /// <summary>The size of the read buffer in bytes.</summary>
     internal readonly long MaxBuffered => maxBuffered;
 
-    /// <summary>Whether the watch has the reader.</summary>
-    internal bool IsWatched { get; set; }
+    /// <summary>Whether the monitor of unread input has the reader.</summary>
+    internal bool IsMonitored { get; set; }
 
     /// <summary>Whether input is read ahead because the user has left it in the kernel for long.</summary>
     internal readonly bool IsOverdue => _unread == Unread.Overdue;
@@ -25,7 +25,7 @@ internal struct ReadAheadPolicy(long maxBuffered)
     /// <summary>The user has begun to read.</summary>
     internal void NoteRead() => _unread = Unread.None;
 
-    /// <summary>The watch has found input in the kernel.</summary>
+    /// <summary>The monitor of unread input has found some.</summary>
     /// <param name="isReading">Whether a read waits, or its completion is on its way.</param>
     internal void NoteUnread(bool isReading)
     {
@@ -43,10 +43,10 @@ internal struct ReadAheadPolicy(long maxBuffered)
     {
         None,
 
-        /// <summary>The watch has found input once, and no read has begun since.</summary>
+        /// <summary>The monitor has found input once, and no read has begun since.</summary>
         Once,
 
-        /// <summary>The watch has found it twice: the loop reads ahead until the user reads again.</summary>
+        /// <summary>The monitor has found it twice: the loop reads ahead until the user reads again.</summary>
         Overdue,
     }
 }

@@ -23,8 +23,8 @@ internal sealed partial class SocketPipeReader
     private bool _endsWithReceive;
     private bool _paused;
 
-    /// <summary>The watch's own: its place in there, or 0.</summary>
-    internal int WatchPlace { get; set; }
+    /// <summary>The monitor's of unread input: its place in there, or 0.</summary>
+    internal int MonitorPlace { get; set; }
 
     /// <summary>Takes note of events, under the gate, and says what the loop has to do about them.</summary>
     internal ReadyAction Note(ReadyEvents events)
@@ -40,10 +40,10 @@ internal sealed partial class SocketPipeReader
             return ReadyAction.CompleteRead;
         }
 
-        return TryBeginReadAhead() ? ReadyAction.ReadAhead : TryBeginWatch() ? ReadyAction.Watch : ReadyAction.None;
+        return TryBeginReadAhead() ? ReadyAction.ReadAhead : TryBeginMonitoring() ? ReadyAction.MonitorUnread : ReadyAction.None;
     }
 
-    /// <summary>Looks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the watch.</summary>
+    /// <summary>Looks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the monitor of unread input.</summary>
     /// <returns>Whether there is a reason to look again.</returns>
     internal bool LookAfter()
     {
@@ -52,7 +52,7 @@ internal sealed partial class SocketPipeReader
         {
             if (_ended || _completed || (!_readiness.IsReadable && !_policy.IsOverdue))
             {
-                return _policy.IsWatched = false;
+                return _policy.IsMonitored = false;
             }
 
             _policy.NoteUnread(isReading: _state is WaitState.Waiting or WaitState.Scheduled);
@@ -67,7 +67,7 @@ internal sealed partial class SocketPipeReader
         ReadAhead();
         lock (_gate)
         {
-            return _policy.IsWatched = !_ended;
+            return _policy.IsMonitored = !_ended;
         }
     }
 
@@ -155,8 +155,8 @@ internal sealed partial class SocketPipeReader
 
     private bool ReadsAhead => _policy.ReadsAhead(_readiness.IsEndAhead);
 
-    /// <summary>Whether the caller has to give this reader to the watch, because input is left in the kernel.</summary>
-    private bool TryBeginWatch() => _readiness.IsReadable && !_policy.IsWatched && !ReadsAhead && !_ended && !_completed && (_policy.IsWatched = true);
+    /// <summary>Whether the caller has to give this reader to the monitor, because input is left in the kernel.</summary>
+    private bool TryBeginMonitoring() => _readiness.IsReadable && !_policy.IsMonitored && !ReadsAhead && !_ended && !_completed && (_policy.IsMonitored = true);
 
     /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
     private void Receive()
@@ -164,7 +164,7 @@ internal sealed partial class SocketPipeReader
         var last = _received.Filling;
         var blocks = _received.Blocks;
         var waiterIsReady = false;
-        var watch = false;
+        var monitor = false;
         var fin = false;
         bool isLast;
         Exception? error = null;
@@ -225,15 +225,15 @@ internal sealed partial class SocketPipeReader
                 _received.Clear();
             }
 
-            watch = TryBeginWatch();
+            monitor = TryBeginMonitoring();
 
             // A read that began to wait while somebody else was receiving.
             waiterIsReady = (_received.Unexamined > 0 || _ended || _readiness.IsReadable) && TryScheduleWaiter();
         }
 
-        if (watch)
+        if (monitor)
         {
-            _connection.Watch.Add(this);
+            _connection.UnreadInputMonitor.Add(this);
         }
 
         if (fin)
@@ -263,5 +263,5 @@ internal enum ReadyAction : byte
     None,
     CompleteRead,
     ReadAhead,
-    Watch,
+    MonitorUnread,
 }

@@ -135,7 +135,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                     return new ValueTask<ReadResult>(result);
                 }
 
-                // What waits for company has to leave before the reader waits for an answer to it, or soon after.
+                // What was deferred has to leave before the reader waits for an answer to it, or soon after.
                 sendFirst = _connection.Output.TryBeginAnswer();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {

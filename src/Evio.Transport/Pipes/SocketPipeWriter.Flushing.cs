@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.IO.Pipelines;
 
 namespace Evio.Transport.Pipes;
@@ -5,13 +6,12 @@ namespace Evio.Transport.Pipes;
 /// <content>Flushing, on the writing thread and under the gate but where it says otherwise, and flushes that wait.</content>
 internal sealed partial class SocketPipeWriter
 {
-    /// <summary>Makes what was written the sender's.</summary>
+    /// <summary>Makes what was written the sender's. No flush waits.</summary>
     /// <param name="sends">Whether the caller now owns the sending side.</param>
     /// <param name="next">What else it has to do for the flush. For both there is <see cref="GoOnFlushing"/>, to be called after leaving the gate.</param>
     /// <param name="cancellationToken">The flush's.</param>
     private ValueTask<FlushResult> BeginFlush(out bool sends, out DeferredFlush.Preparation next, CancellationToken cancellationToken)
     {
-        ThrowIfWaiting();
         Commit();
         sends = !TryDefer(out next) && TryBeginSend();
         return sends ? default : FinishFlush(cancellationToken);
@@ -110,10 +110,10 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Adds blocks to what was written.</summary>
-    private void Append(BufferSegment first, BufferSegment last, int count)
+    /// <summary>Adds blocks, one behind the other, to those that were opened since the last flush. By the writing thread, which has reclaimed the tail.</summary>
+    [MemberNotNull(nameof(_tail))]
+    private void Link(BufferSegment first, BufferSegment last)
     {
-        ReclaimTail();
         if (_unlinked is null)
         {
             _unlinked = first;
@@ -124,7 +124,6 @@ internal sealed partial class SocketPipeWriter
         }
 
         _tail = last;
-        _unflushed += count;
     }
 
     /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
@@ -199,7 +198,7 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Whether the flush waits for company.</summary>
+    /// <summary>Whether the flush is deferred.</summary>
     /// <param name="next">What <see cref="Defer"/> has to do then, after leaving the gate.</param>
     private bool TryDefer(out DeferredFlush.Preparation next)
     {
@@ -295,7 +294,7 @@ internal sealed partial class SocketPipeWriter
         return result;
     }
 
-    /// <summary>Sends what waits for company, whichever thread it waits for.</summary>
+    /// <summary>Sends what was deferred, whichever thread it waits for.</summary>
     internal void SendAllDeferred()
     {
         lock (_gate)

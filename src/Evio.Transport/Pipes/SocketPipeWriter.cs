@@ -46,7 +46,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
     // it, and the sender, who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
     private BufferSegment? _parkedTail;
 
-    // Made by the first flush that waits for company.
+    // Made by the first flush that is deferred.
     private DeferredFlush? _deferred;
 
     private bool _completed;
@@ -73,7 +73,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
     /// <summary>Whether the user has completed it.</summary>
     internal bool IsComplete => _completed;
 
-    /// <summary>Whether a flush waits for company.</summary>
+    /// <summary>Whether a flush is deferred.</summary>
     internal bool HasDeferred => _deferred is { Waits: true };
 
     public override Memory<byte> GetMemory(int sizeHint = 0)
@@ -85,16 +85,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
         {
             // As much as there is already, or was in the last flush, may well come again.
             var opened = _blocks.Open(sizeHint, expected: (int)Math.Min(Math.Max(_unflushed, _lastFlushed), MaxBlock));
-            if (_unlinked is null)
-            {
-                _unlinked = opened;
-            }
-            else
-            {
-                _tail!.Append(opened);
-            }
-
-            _tail = opened;
+            Link(opened, opened);
         }
 
         _handedOut = true;
@@ -153,7 +144,9 @@ internal sealed partial class SocketPipeWriter : PipeWriter
                 }
                 else
                 {
-                    Append(copy.First, copy.Last!, source.Length);
+                    ReclaimTail();
+                    Link(copy.First, copy.Last!);
+                    _unflushed += source.Length;
                     copy = default;
                 }
 
@@ -186,6 +179,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
                 return new ValueTask<FlushResult>(TakeResult());
             }
 
+            ThrowIfWaiting();
             flush = BeginFlush(out sends, out next, cancellationToken);
         }
 

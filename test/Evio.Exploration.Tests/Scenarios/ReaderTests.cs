@@ -311,7 +311,7 @@ public sealed class ReaderTests
             run.Add("peer", () =>
             {
                 world.Peer.Send("a");
-                Execution.WaitFor("the watch", () => world.Connection.Watch.Count > 0);
+                Execution.WaitFor("the watch", () => world.Connection.UnreadInputMonitor.Count > 0);
                 world.IsDone = true;
             });
             run.Add("aborter", () =>
@@ -320,7 +320,7 @@ public sealed class ReaderTests
                 world.Connection.Abort(new ConnectionAbortedException("enough"));
             });
             run.Explore();
-            var watch = world.Connection.Watch;
+            var watch = world.Connection.UnreadInputMonitor;
             world.End();
             Assert.Equal(0, watch.Count);
         },
