@@ -14,6 +14,10 @@ internal abstract record Load
 
     /// <exception cref="LoadOutputException">The tool printed something else than the result of a run.</exception>
     public abstract LoadResult Parse(string output, int seconds, string scratch);
+
+    /// <summary>The same requests, so many in each second, however fast they are answered.</summary>
+    /// <exception cref="NotSupportedException">The tool cannot.</exception>
+    public virtual Load AtRate(double requestsPerSecond) => throw new NotSupportedException($"{Tool.Command} has no fixed rate.");
 }
 
 /// <summary>wrk: HTTP/1.1 keep-alive, each connection with one request under way, or with those that a script makes.</summary>
@@ -139,10 +143,16 @@ internal sealed record WrkScript(string Name, string Text)
     }
 }
 
-/// <summary>h2load: HTTP/2 with prior knowledge, each connection with so many streams under way.</summary>
+/// <summary>h2load: HTTP/2 with prior knowledge, each connection with so many streams under way; or HTTP/1.1 over TLS at a fixed rate, which wrk does not have.</summary>
 internal sealed partial record H2Load(int Connections, int Streams, string Path) : Load
 {
     public override Tool Tool => Tool.H2Load;
+
+    /// <summary>HTTP/1.1 over TLS instead of HTTP/2 without.</summary>
+    public bool IsHttp1OverTls { get; init; }
+
+    /// <summary>The requests of each second; as many as the server answers without it. Latencies count from when a request is sent, not from when it was due.</summary>
+    public double? Rate { get; init; }
 
     /// <summary>With it, each request is a call of gRPC.</summary>
     public GrpcCall? Call { get; init; }
@@ -151,8 +161,12 @@ internal sealed partial record H2Load(int Connections, int Streams, string Path)
     [
         "-t", "1", "-c", $"{Connections}", "-m", $"{Streams}", "-D", $"{seconds}", "--log-file", LogFile(scratch),
         .. Call is null ? (string[])[] : ["-d", Call.Write(scratch), "-H", $"content-type: {GrpcCall.ContentType}", "-H", "te: trailers"],
-        $"http://127.0.0.1:{port}{Path}",
+        .. Rate is { } rate ? (string[])["--rps", string.Create(CultureInfo.InvariantCulture, $"{rate / Connections:F3}")] : [],
+        .. IsHttp1OverTls ? (string[])["--h1"] : [],
+        $"{(IsHttp1OverTls ? "https" : "http")}://127.0.0.1:{port}{Path}",
     ];
+
+    public override Load AtRate(double requestsPerSecond) => this with { Rate = requestsPerSecond };
 
     public override LoadResult Parse(string output, int seconds, string scratch)
     {
@@ -257,6 +271,8 @@ internal sealed record OwnLoad(string Mode, params IReadOnlyList<string> Options
         [Mode, "--port", $"{port}", "--seconds", $"{seconds}", .. Options];
 
     public OwnLoad With(params string[] options) => this with { Options = [.. Options, .. options] };
+
+    public override Load AtRate(double requestsPerSecond) => With("--rate", string.Create(CultureInfo.InvariantCulture, $"{requestsPerSecond}"));
 
     public override LoadResult Parse(string output, int seconds, string scratch) => Parse(output);
 

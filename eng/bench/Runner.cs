@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 
 namespace Evio.Bench;
 
@@ -83,7 +82,7 @@ internal sealed class Runner(Workshop workshop, RunOptions options, (int Server,
                         return new ScenarioResult(scenario, [.. contenders.Select(static contender => contender.Result)]);
                     }
 
-                    load = ((OwnLoad)load).With("--rate", string.Create(CultureInfo.InvariantCulture, $"{rate}"));
+                    load = load.AtRate(rate.Value);
                 }
 
                 await InTurnAsync(scenario, contenders, (_, server) => MeasureAsync(load, server!, options.Duration, cancellation));

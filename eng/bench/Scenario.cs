@@ -94,18 +94,21 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         Wrk("object-https", "GET of an object over TLS", "/object", port: ServerPort.Https),
         Wrk("file-200k-https", "GET of a file of 200 KiB over TLS", "/file", connections: 32, port: ServerPort.Https),
         Wrk("string-https-pipelined", "GET of a string over TLS, 16 requests at once", "/string", port: ServerPort.Https, pipeline: 16),
-        new("object-rate", "GET of an object, 64 connections, at half the rate that sockets manages", ServerPort.Http, Variant.Kestrel,
-            new OwnLoad("http", "--path", "/object"))
-        {
-            Probe = new("/object"),
-            RateOfBaseline = 0.5,
-        },
+        AtHalfRate("object-rate", "GET of an object", "/object"),
+        AtHalfRate("object-https-rate", "GET of an object over TLS", "/object", port: ServerPort.Https),
+        AtHalfRate("mvc-rate", "GET of an object from an action of MVC", "/mvc") with { Switches = ["--mvc", "true"] },
+        AtHalfRate("file-200k-rate", "GET of a file of 200 KiB that the handler names", "/file", connections: 32),
+        AtHalfRate("yield-rate", "GET of a string, after Task.Yield", "/yield"),
+        AtHalfRate("delay-rate", "GET of a string, after Task.Delay of 1 ms", "/delay?ms=1"),
+        AtHalfRate("call-out-rate", "GET that asks another server over HttpClient's own sockets", "/call-out") with { CallsOut = true },
     ];
+
+    private static Scenario GrpcUnary { get; } = Grpc("grpc-unary", "gRPC, unary calls that get their message back", "/bench.Talk/Say", answers: 1);
 
     /// <summary>Of what applications use besides ASP.NET Core.</summary>
     private static IReadOnlyList<Scenario> Ecosystem { get; } =
     [
-        Grpc("grpc-unary", "gRPC, unary calls that get their message back", "/bench.Talk/Say", answers: 1),
+        GrpcUnary,
         Grpc("grpc-stream", "gRPC, calls that get their message back 20 times", "/bench.Talk/Repeat", answers: 20),
         // Without a probe: a hub answers in its own protocol, and the load compares every answer with what it must be.
         new("signalr-echo-64", "SignalR invocations with a string of 64 bytes, JSON over WebSocket, 64 connections", ServerPort.Http,
@@ -119,7 +122,16 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         },
         Wrk("pg-fortunes-64", "GET of a page with 12 rows of PostgreSQL", "/fortunes") with { UsesDatabase = true },
         Wrk("cached-row-64", "GET of a row of an IMemoryCache as JSON", "/cached-row", probe: "/cached-row?id=42"),
+        AtHalfRate("grpc-unary-rate", GrpcUnary),
+        AtHalfRate("yarp-rate", "GET through a reverse proxy, YARP over HttpClient's own sockets", "/proxied") with { CallsOut = true, WarmUpFactor = 3 },
+        AtHalfRate("pg-row-rate", "GET of a row of PostgreSQL as JSON", "/row", probe: "/row?id=42") with { UsesDatabase = true },
     ];
+
+    private static Scenario Http2 { get; } = new(
+        "http2", "GET /plaintext, HTTP/2 without TLS, 16 connections of 32 streams", ServerPort.H2c, Variant.Kestrel, new H2Load(16, 32, "/plaintext"))
+    {
+        WarmUpFactor = 3,
+    };
 
     /// <summary>In the order of the report.</summary>
     public static IReadOnlyList<Scenario> All { get; } =
@@ -134,12 +146,7 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         {
             Probe = new("/plaintext"),
         },
-        new("plaintext-rate", "GET /plaintext, 64 connections, at half the rate that sockets manages", ServerPort.Http, Variant.Kestrel,
-            new OwnLoad("http", "--path", "/plaintext"))
-        {
-            Probe = new("/plaintext"),
-            RateOfBaseline = 0.5,
-        },
+        AtHalfRate("plaintext-rate", "GET /plaintext", "/plaintext"),
         new("connection-close", "GET /plaintext with Connection: close, 64 at a time", ServerPort.Http, Variant.KestrelAndC,
             new OwnLoad("http", "--path", "/plaintext", "--requests", "1")),
         new("ten-per-connection", "GET /plaintext, the tenth request with Connection: close, 64 at a time", ServerPort.Http, Variant.KestrelAndC,
@@ -148,10 +155,8 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         new("response-1m", "GET of 1 MiB, 16 connections", ServerPort.Http, Variant.Kestrel, new WrkLoad(16, "/large?bytes=1048576")),
         new("upload-20m", "POST of 20 MiB that the application only counts, 4 connections", ServerPort.Http, Variant.Kestrel,
             new OwnLoad("http", "--path", "/drain", "--upload", "20971520", "--connections", "4")),
-        new("http2", "GET /plaintext, HTTP/2 without TLS, 16 connections of 32 streams", ServerPort.H2c, Variant.Kestrel, new H2Load(16, 32, "/plaintext"))
-        {
-            WarmUpFactor = 3,
-        },
+        Http2,
+        AtHalfRate("http2-rate", Http2),
         new("https", "GET /plaintext, HTTP/1.1 over TLS, keep-alive, 64 connections", ServerPort.Https, Variant.Kestrel,
             new WrkLoad(64, "/plaintext", "https")),
         new("websocket-echo", "WebSocket messages of 64 bytes, 64 connections", ServerPort.Http, Variant.Kestrel, new OwnLoad("ws", "--path", "/ws")),
@@ -203,6 +208,22 @@ internal sealed record Scenario(string Name, string Title, ServerPort Port, IRea
         {
             Probe = new(probe ?? path, json, acceptEncoding),
         };
+
+    private static Scenario AtHalfRate(
+        string name, string title, string path, int connections = 64, ServerPort port = ServerPort.Http, string? probe = null) =>
+        AtHalfRate(
+            name,
+            new(
+                name, $"{title}, {connections} connections", port, Variant.Kestrel,
+                port == ServerPort.Https
+                    ? new H2Load(connections, 1, path) { IsHttp1OverTls = true }
+                    : new OwnLoad("http", "--path", path, "--connections", $"{connections}"))
+            {
+                Probe = new(probe ?? path),
+            });
+
+    private static Scenario AtHalfRate(string name, Scenario closed) =>
+        closed with { Name = name, Title = closed.Title + ", at half the rate that sockets manages", RateOfBaseline = 0.5 };
 
     private static Scenario Grpc(string name, string title, string path, int answers)
     {

@@ -25,11 +25,14 @@ public sealed class ScenarioTests
     public void WhatNeedsPackagesIsServedByAnApplicationOfItsOwn()
     {
         Assert.Equal(
-            ["grpc-unary", "grpc-stream", "signalr-echo-64", "yarp-64", "yarp-evio-64", "pg-row-64", "pg-rows-20-64", "pg-fortunes-64", "cached-row-64"],
+            [
+                "grpc-unary", "grpc-stream", "signalr-echo-64", "yarp-64", "yarp-evio-64", "pg-row-64", "pg-rows-20-64", "pg-fortunes-64", "cached-row-64",
+                "grpc-unary-rate", "yarp-rate", "pg-row-rate",
+            ],
             Scenario.All.Where(static scenario => scenario.Application == Application.Ecosystem).Select(static scenario => scenario.Name));
         Assert.All(
             Scenario.All.Where(static scenario => scenario.Name.StartsWith("pg-", StringComparison.Ordinal)),
-            static scenario => Assert.Equal([Tool.Wrk, Tool.InitDb, Tool.Postgres, Tool.Psql], scenario.Tools));
+            static scenario => Assert.Equal([scenario.RateOfBaseline is null ? Tool.Wrk : Tool.Compiler, Tool.InitDb, Tool.Postgres, Tool.Psql], scenario.Tools));
         Assert.All([Tool.InitDb, Tool.Postgres, Tool.Psql], static tool => Assert.Equal("postgresql", tool.Package));
     }
 
@@ -65,6 +68,27 @@ public sealed class ScenarioTests
         {
             Directory.Delete(scratch, recursive: true);
         }
+    }
+
+    [Fact]
+    public void TheirNamesSayWhichHaveAFixedRate()
+    {
+        Assert.All(Scenario.All, static scenario => Assert.Equal(scenario.Name.EndsWith("-rate", StringComparison.Ordinal), scenario.RateOfBaseline is not null));
+
+        var scratch = Path.GetTempPath();
+        Assert.Equal(
+            ["http", "--port", "5001", "--seconds", "2", "--path", "/yield", "--connections", "64", "--rate", "12345"],
+            Find("yield-rate").Load.AtRate(12345).Arguments(5001, 2, scratch));
+        Assert.Equal(
+            [
+                "-t", "1", "-c", "64", "-m", "1", "-D", "2", "--log-file", Path.Combine(scratch, "h2load.log"),
+                "--rps", "192.891", "--h1", "https://127.0.0.1:5001/object",
+            ],
+            Find("object-https-rate").Load.AtRate(12345).Arguments(5001, 2, scratch));
+        Assert.Equal(["--rps", "771.562"], Find("http2-rate").Load.AtRate(12345).Arguments(5001, 2, scratch).SkipWhile(static argument => argument != "--rps").Take(2));
+        Assert.Throws<NotSupportedException>(() => Find("yield-64").Load.AtRate(12345));
+
+        static Scenario Find(string name) => Scenario.All.Single(scenario => scenario.Name == name);
     }
 
     [Fact]
