@@ -17,15 +17,15 @@ namespace Evio.Soak;
 /// <param name="Wakes">Wakes that were accepted.</param>
 /// <param name="Woken">Those that were made.</param>
 /// <param name="Datagrams">Datagrams.</param>
-/// <param name="Exhausted">How often there were no more threads for callbacks that block.</param>
+/// <param name="Saturated">How often there were no more threads for callbacks that block.</param>
 /// <param name="Thrown">Exceptions thrown on purpose.</param>
 internal sealed record CallbackCounts(
-    long Opened, long Closed, long Detached, long Sends, long SendsEnded, long Wakes, long Woken, long Datagrams, long Exhausted, long Thrown)
+    long Opened, long Closed, long Detached, long Sends, long SendsEnded, long Wakes, long Woken, long Datagrams, long Saturated, long Thrown)
 {
     public override string ToString() => string.Create(
         CultureInfo.InvariantCulture,
         $"{Opened} opened, {Closed} closed, {Detached} detached, {SendsEnded} of {Sends} sends and {Woken} of {Wakes} wakes from other threads, " +
-        $"{Datagrams} datagrams, {Exhausted} times out of threads, {Thrown} exceptions on purpose");
+        $"{Datagrams} datagrams, {Saturated} times out of threads, {Thrown} exceptions on purpose");
 }
 
 /// <summary>What the process says of itself on request.</summary>
@@ -67,7 +67,7 @@ internal sealed class CallbackHost
     private long _wakes;
     private long _woken;
     private long _datagrams;
-    private long _exhausted;
+    private long _saturated;
 
     private CallbackHost(int seed, bool calm)
     {
@@ -90,7 +90,7 @@ internal sealed class CallbackHost
                 LoadBalance = LoadBalance.LeastConnections,
                 Scheduling = LoopScheduling.Adaptive,
                 MaxBlockedThreads = 2,
-                ThreadsExhausted = OnThreadsExhausted,
+                ThreadsSaturated = OnThreadsSaturated,
                 Opened = OnOpened,
                 Data = (connection, input) => connection.AddressIndex >= Udp ? OnDatagram(connection, input) : OnData(connection, input),
                 PreWrite = OnPreWrite,
@@ -126,7 +126,7 @@ internal sealed class CallbackHost
         {
             var counts = new CallbackCounts(
                 Read(ref _opened), Read(ref _closed), Read(ref _detached), Read(ref _sends), Read(ref _sendsEnded), Read(ref _wakes), Read(ref _woken),
-                Read(ref _datagrams), Read(ref _exhausted), _mischief.Thrown);
+                Read(ref _datagrams), Read(ref _saturated), _mischief.Thrown);
             var state = new CallbackState(counts, server.Loops.Sum(static loop => loop.ConnectionCount));
             Console.WriteLine($"{State}{number} {JsonSerializer.Serialize(state)}");
         }
@@ -152,12 +152,12 @@ internal sealed class CallbackHost
 
     // ---- Callbacks ----
 
-    private void OnThreadsExhausted(int limit)
+    private void OnThreadsSaturated(int limit)
     {
-        Interlocked.Increment(ref _exhausted);
+        Interlocked.Increment(ref _saturated);
         if (!_calm)
         {
-            _mischief.MayThrow(2, nameof(Events.ThreadsExhausted));
+            _mischief.MayThrow(2, nameof(Events.ThreadsSaturated));
         }
     }
 

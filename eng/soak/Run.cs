@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Evio.Bench;
 using Evio.Transport;
+using Evio.Transport.Native;
 
 namespace Evio.Soak;
 
@@ -31,7 +32,7 @@ internal sealed class Run
     }
 
     /// <summary>How the sample spells all modes that there are.</summary>
-    public static IReadOnlyList<string> Modes { get; } = [.. Enum.GetNames<EvioScheduling>().Select(static name => name.ToLowerInvariant())];
+    public static IReadOnlyList<string> Modes { get; } = [.. Enum.GetNames<LoopScheduling>().Select(static name => name.ToLowerInvariant())];
 
     /// <param name="duration">From the first request to the last.</param>
     /// <param name="seed">What the clients and the servers' own code do follows from it.</param>

@@ -1,6 +1,6 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
-using Evio.Transport;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 
@@ -22,7 +22,7 @@ internal static partial class Hosting
         }
         else
         {
-            builder.WebHost.UseSockets(sockets => sockets.UnsafePreferInlineScheduling = settings.Scheduling == EvioScheduling.Inline);
+            builder.WebHost.UseSockets(sockets => sockets.UnsafePreferInlineScheduling = settings.Scheduling == LoopScheduling.Inline);
         }
     }
 

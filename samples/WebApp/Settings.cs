@@ -44,7 +44,7 @@ public sealed record Settings
     /// <summary>Which loop gets a connection. The Sockets transport has nothing to balance.</summary>
     public LoadBalance Balance { get; init; } = LoadBalance.LeastConnections;
 
-    public EvioScheduling Scheduling { get; init; } = EvioScheduling.Adaptive;
+    public LoopScheduling Scheduling { get; init; } = LoopScheduling.Adaptive;
 
     /// <summary>The addresses of <c>--urls</c>, in Kestrel's notation.</summary>
     public IReadOnlyList<string> Urls { get; init; } = [];
@@ -95,7 +95,7 @@ public sealed record Settings
             Transport = Choice(configuration, "--transport", TransportKind.Evio),
             Loops = Number(configuration, "--loops", -1, EventLoopGroupOptions.MaxLoopCount, " (-1 is one per processor)") ?? -1,
             Balance = Choice(configuration, "--balance", LoadBalance.LeastConnections),
-            Scheduling = Choice(configuration, "--scheduling", EvioScheduling.Adaptive),
+            Scheduling = Choice(configuration, "--scheduling", LoopScheduling.Adaptive),
             RawPort = Port(configuration, "--raw-port"),
             HttpsPort = Port(configuration, "--https-port"),
             H2cPort = Port(configuration, "--h2c-port"),

@@ -86,6 +86,14 @@ public sealed partial class ExampleTests
             await AssertAnswersAsync(socket, "one\nthr", "3 bytes\n");
             await AssertAnswersAsync(socket, "ee\n\n", "5 bytes\n0 bytes\n");
         }),
+        ["start-loops"] = new(static async run =>
+        {
+            await run.Program.PrintsAsync($"listening on 127.0.0.1:{run.Port(5000)}");
+            using var first = await run.ConnectAsync(run.Port(5000));
+            using var second = await run.ConnectAsync(run.Port(5000));
+            await Task.WhenAll(AssertAnswersAsync(first, "one", "one"), AssertAnswersAsync(second, "two", "two"));
+            await AssertAnswersAsync(first, "three", "three");
+        }),
         ["start-client"] = new(static run => run.GetsAsync("/offer", "Only 42 today")) { UrlPort = 5000 },
         ["start-proxy"] = new(static async run =>
         {

@@ -5,7 +5,7 @@ public class ReportTests
     private const long MiB = 1024 * 1024;
 
     private static readonly CallbackCounts Counts = new(
-        Opened: 10, Closed: 7, Detached: 3, Sends: 100, SendsEnded: 100, Wakes: 50, Woken: 49, Datagrams: 30, Exhausted: 2, Thrown: 5);
+        Opened: 10, Closed: 7, Detached: 3, Sends: 100, SendsEnded: 100, Wakes: 50, Woken: 49, Datagrams: 30, Saturated: 2, Thrown: 5);
 
     private static readonly ServerState Start = new(100, 20, 0, 100 * MiB);
 

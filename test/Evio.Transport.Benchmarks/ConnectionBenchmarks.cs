@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using BenchmarkDotNet.Attributes;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.DependencyInjection;
 
@@ -16,8 +17,8 @@ public class ConnectionBenchmarks
     private Task _accepting = null!;
     private Socket _client = null!;
 
-    [Params(EvioScheduling.Inline, EvioScheduling.ThreadPool)]
-    public EvioScheduling Scheduling { get; set; }
+    [Params(LoopScheduling.Inline, LoopScheduling.ThreadPool)]
+    public LoopScheduling Scheduling { get; set; }
 
     [GlobalSetup]
     public async Task StartAsync()

@@ -211,7 +211,7 @@ internal sealed class HostileServer : IAsyncDisposable
         NumLoops = 2,
         Scheduling = scheduling,
         MaxBlockedThreads = 1,
-        ThreadsExhausted = _ => hostility?.MayThrow(calls: 2),
+        ThreadsSaturated = _ => hostility?.MayThrow(calls: 2),
         Opened = (_, ref _) => Act(hostility),
         Data = (connection, input) =>
         {

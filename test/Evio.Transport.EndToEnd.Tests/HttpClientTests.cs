@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Evio.Transport.Native;
 using Evio.Transport.Testing;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
@@ -17,7 +18,7 @@ public sealed class HttpClientTests
     {
         var settings = protocol switch { "http2" => HostSettings.Http2, "https" => HostSettings.Https, _ => new HostSettings() };
         await using var host = await TransportHost.StartAsync(server, Applications.EchoWholeAsync, settings);
-        await using var services = Services(EvioScheduling.Inline);
+        await using var services = Services(LoopScheduling.Inline);
         using var client = CreateClient(services, host, protocol == "http1" ? HttpVersion.Version11 : HttpVersion.Version20);
 
         for (var i = 0; i < 3; i++)
@@ -132,7 +133,7 @@ public sealed class HttpClientTests
         await Assert.ThrowsAsync<HttpRequestException>(() => client.GetStringAsync("/")).OrTimeout();
     }
 
-    private static ServiceProvider Services(EvioScheduling scheduling) =>
+    private static ServiceProvider Services(LoopScheduling scheduling) =>
         new ServiceCollection().AddLogging().AddEvioTransport(options => options.Scheduling = scheduling).BuildServiceProvider();
 
     private static HttpClient CreateClient(ServiceProvider services, TransportHost host, Version version, int maxConnections = int.MaxValue)

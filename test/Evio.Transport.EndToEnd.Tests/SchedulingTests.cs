@@ -180,8 +180,8 @@ public sealed class SchedulingTests
 
         // Different threads say these, and the second one may be the first to get so far.
         await Eventually.HoldsAsync(
-            () => Count("ThreadsRecovered") > 0 && Count("ThreadsExhausted") > 0, () => string.Join('\n', host.Logs.OfTransport));
-        Assert.Equal((1, 1), (Count("ThreadsExhausted"), Count("ThreadsRecovered")));
+            () => Count("ThreadsRecovered") > 0 && Count("ThreadsSaturated") > 0, () => string.Join('\n', host.Logs.OfTransport));
+        Assert.Equal((1, 1), (Count("ThreadsSaturated"), Count("ThreadsRecovered")));
 
         static Task AskAsync(Socket client, string path) => client.SendAllAsync($"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
 

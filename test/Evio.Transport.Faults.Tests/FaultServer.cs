@@ -38,7 +38,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     internal const byte Detach = (byte)'D';
 
     /// <summary>The modes of Kestrel's servers.</summary>
-    internal static readonly EvioScheduling[] Modes = [EvioScheduling.Inline, .. Enum.GetValues<EvioScheduling>().Except([EvioScheduling.Inline])];
+    internal static readonly LoopScheduling[] Modes = [LoopScheduling.Inline, .. Enum.GetValues<LoopScheduling>().Except([LoopScheduling.Inline])];
 
     /// <summary>The modes of the callback API's.</summary>
     internal static readonly LoopScheduling[] CallbackModes = [LoopScheduling.Inline, LoopScheduling.Adaptive];
@@ -69,7 +69,7 @@ internal sealed class FaultServer(CollectedLogs logs)
         foreach (var mode in Modes)
         {
             // Each call that asks a socket for its address is made where the listener has a wildcard.
-            var application = Build(mode, mode == EvioScheduling.Inline ? IPAddress.Any : IPAddress.Loopback);
+            var application = Build(mode, mode == LoopScheduling.Inline ? IPAddress.Any : IPAddress.Loopback);
             await application.StartAsync();
             kestrel.Add(application);
             var transport = application.Services.GetRequiredService<EvioTransportFactory>();
@@ -111,7 +111,7 @@ internal sealed class FaultServer(CollectedLogs logs)
 
     private static int PortOf(EndPoint endPoint) => ((IPEndPoint)endPoint).Port;
 
-    private WebApplication Build(EvioScheduling scheduling, IPAddress address)
+    private WebApplication Build(LoopScheduling scheduling, IPAddress address)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddProvider(logs).SetMinimumLevel(LogLevel.Warning);
@@ -273,7 +273,7 @@ internal sealed class FaultServer(CollectedLogs logs)
     {
         LoopCount = Loops,
         Scheduling = Enum.Parse<LoopScheduling>(mode),
-        Affinity = [FirstProcessor()],
+        LoopAffinity = [FirstProcessor()],
         ThreadName = "short life",
         OnUnhandledException = static (_, exception) => Environment.FailFast(exception.ToString()),
     });

@@ -408,7 +408,7 @@ public sealed class FaultTableTests(FaultedServer server) : IClassFixture<Faulte
     // ---- Commands ----
 
     /// <summary>Fails the calls of a command in every scheduling mode.</summary>
-    private Task CommandsAsync(FaultRow row, int error, Call call, Func<EvioScheduling, string> command, string failure) =>
+    private Task CommandsAsync(FaultRow row, int error, Call call, Func<LoopScheduling, string> command, string failure) =>
         CommandsAsync(row, error, call, command, failure, FaultServer.Modes);
 
     private async Task CommandsAsync<TMode>(FaultRow row, int error, Call call, Func<TMode, string> command, string failure, TMode[] modes)

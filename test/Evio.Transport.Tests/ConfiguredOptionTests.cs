@@ -28,6 +28,8 @@ public sealed class ConfiguredOptionTests
         { nameof(EvioTransportOptions.Scheduling), "-1" },
         { nameof(EvioTransportOptions.MaxBlockedThreads), "many" },
         { nameof(EvioTransportOptions.MaxBlockedThreads), "0" },
+        { nameof(EvioTransportOptions.LoopAffinity) + ":0", "first" },
+        { nameof(EvioTransportOptions.LoopAffinity) + ":0", "-1" },
         { nameof(EvioTransportOptions.Backlog), "x" },
         { nameof(EvioTransportOptions.Backlog), "0" },
         { nameof(EvioTransportOptions.NoDelay), "perhaps" },
@@ -57,7 +59,34 @@ public sealed class ConfiguredOptionTests
 
         // Both come from the options, not from whoever stumbled over them: one from reading them, the other from their validation.
         Assert.True(exception is InvalidOperationException or OptionsValidationException, exception.ToString());
-        Assert.Contains(option, exception.Message, StringComparison.Ordinal);
+        Assert.Contains(option.Split(':')[0], exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task LoopAffinity_binds_the_loops_threads()
+    {
+        const string Key = "Cpus_allowed_list:";
+        var permitted = File.ReadLines("/proc/self/status").Single(static line => line.StartsWith(Key, StringComparison.Ordinal))[Key.Length..].Trim();
+        var last = permitted[(permitted.LastIndexOfAny([',', '-']) + 1)..];
+        await using var site = await Site.StartAsync(("LoopCount", "2"), ("LoopAffinity:0", last));
+
+        foreach (var loop in site.Loops)
+        {
+            var bound = new TaskCompletionSource<string[]>(TaskCreationOptions.RunContinuationsAsynchronously);
+            Assert.True(loop.TryPost(_ => bound.SetResult(File.ReadAllLines("/proc/thread-self/status")), null));
+            Assert.Contains($"{Key}\t{last}", await bound.Task.OrTimeout());
+        }
+    }
+
+    [Fact]
+    public async Task A_processor_that_does_not_exist_stops_the_start_by_name()
+    {
+        await using var application = Build([("LoopAffinity:0", "1023")]);
+
+        var exception = await Assert.ThrowsAnyAsync<ArgumentException>(() => application.StartAsync().OrTimeout());
+
+        Assert.Contains("processor 1023", exception.Message, StringComparison.Ordinal);
+        Assert.Contains("LoopAffinity", exception.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -85,7 +114,7 @@ public sealed class ConfiguredOptionTests
 
         var options = Options(application);
 
-        Assert.Equal((2, 55, EvioScheduling.Inline), (options.LoopCount, options.Backlog, options.Scheduling));
+        Assert.Equal((2, 55, LoopScheduling.Inline), (options.LoopCount, options.Backlog, options.Scheduling));
     }
 
     [Fact]
@@ -95,7 +124,7 @@ public sealed class ConfiguredOptionTests
 
         var options = Options(application);
 
-        Assert.Equal((LoadBalance.RoundRobin, EvioScheduling.Inline), (options.LoadBalance, options.Scheduling));
+        Assert.Equal((LoadBalance.RoundRobin, LoopScheduling.Inline), (options.LoadBalance, options.Scheduling));
     }
 
     [Theory]

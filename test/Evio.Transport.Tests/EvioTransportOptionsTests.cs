@@ -13,8 +13,11 @@ public sealed class EvioTransportOptionsTests
         { nameof(EvioTransportOptions.LoopCount), static o => o.LoopCount = -2, "-2", "from 1 to 1024" },
         { nameof(EvioTransportOptions.LoopCount), static o => o.LoopCount = 1025, "1025", "from 1 to 1024" },
         { nameof(EvioTransportOptions.LoadBalance), static o => o.LoadBalance = (LoadBalance)3, "3", "Random, RoundRobin, Least" },
-        { nameof(EvioTransportOptions.Scheduling), static o => o.Scheduling = (EvioScheduling)(-1), "-1", "ThreadPool, Inline, Adaptive" },
+        { nameof(EvioTransportOptions.Scheduling), static o => o.Scheduling = (LoopScheduling)(-1), "-1", "Adaptive, Inline, ThreadPool" },
         { nameof(EvioTransportOptions.MaxBlockedThreads), static o => o.MaxBlockedThreads = 0, "0", "at least 1" },
+        { nameof(EvioTransportOptions.LoopAffinity), static o => o.LoopAffinity = [0, -1], "0, -1", "from 0 to 1023" },
+        { nameof(EvioTransportOptions.LoopAffinity), static o => o.LoopAffinity = [1024], "1024", "from 0 to 1023" },
+        { nameof(EvioTransportOptions.LoopAffinity), static o => o.LoopAffinity = null!, "null", "or empty" },
         { nameof(EvioTransportOptions.Backlog), static o => o.Backlog = 0, "0", "from 1 to 65535" },
         { nameof(EvioTransportOptions.Backlog), static o => o.Backlog = 65536, "65536", "from 1 to 65535" },
         { nameof(EvioTransportOptions.MaxReadBufferSize), static o => o.MaxReadBufferSize = -1, "-1", "from 1 on" },
@@ -30,6 +33,7 @@ public sealed class EvioTransportOptionsTests
         { "one loop by zero", static o => o.LoopCount = 0 },
         { "one loop", static o => o.LoopCount = 1 },
         { "the most loops", static o => o.LoopCount = 1024 },
+        { "loops that are bound to a processor", static o => o.LoopAffinity = [0, 1023] },
         { "the shortest backlog", static o => o.Backlog = 1 },
         { "the longest backlog", static o => o.Backlog = 65535 },
         { "unlimited reading by null", static o => o.MaxReadBufferSize = null },
@@ -41,7 +45,7 @@ public sealed class EvioTransportOptionsTests
         { "connecting as long as the kernel does", static o => o.ConnectTimeout = Timeout.InfiniteTimeSpan },
         { "the shortest time to connect", static o => o.ConnectTimeout = TimeSpan.FromMilliseconds(1) },
         { "a socket file for the superuser alone", static o => o.UnixSocketMode = UnixFileMode.None },
-        { "a socket file for everybody", static o => o.UnixSocketMode = StreamListenerOptions.MaxUnixSocketMode },
+        { "a socket file for everybody", static o => o.UnixSocketMode = (UnixFileMode)0x1FF },
     };
 
     [Theory, MemberData(nameof(OutOfRange))]
@@ -100,7 +104,7 @@ public sealed class EvioTransportOptionsTests
 
         Assert.Equal(-1, options.LoopCount);
         Assert.Equal(LoadBalance.LeastConnections, options.LoadBalance);
-        Assert.Equal(EvioScheduling.Adaptive, options.Scheduling);
+        Assert.Equal(LoopScheduling.Adaptive, options.Scheduling);
         Assert.Equal(64, options.MaxBlockedThreads);
         Assert.Equal(512, options.Backlog);
         Assert.True(options.NoDelay);

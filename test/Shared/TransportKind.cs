@@ -1,4 +1,5 @@
 using System.Reflection;
+using Evio.Transport.Native;
 using Xunit.Sdk;
 using Xunit.v3;
 
@@ -19,11 +20,11 @@ internal static class TransportKindExtensions
 {
     public static bool IsEvio(this TransportKind kind) => kind is not TransportKind.Sockets;
 
-    public static EvioScheduling Scheduling(this TransportKind kind) => kind switch
+    public static LoopScheduling Scheduling(this TransportKind kind) => kind switch
     {
-        TransportKind.EvioInline => EvioScheduling.Inline,
-        TransportKind.EvioAdaptive => EvioScheduling.Adaptive,
-        _ => EvioScheduling.ThreadPool,
+        TransportKind.EvioInline => LoopScheduling.Inline,
+        TransportKind.EvioAdaptive => LoopScheduling.Adaptive,
+        _ => LoopScheduling.ThreadPool,
     };
 }
 

@@ -1,6 +1,6 @@
 using System.Net;
 using Evio.Bench.Ecosystem;
-using Evio.Transport;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Caching.Memory;
 using Npgsql;
@@ -18,7 +18,7 @@ var builder = WebApplication.CreateBuilder(new WebApplicationOptions
 });
 var settings = builder.Configuration;
 
-var scheduling = settings.GetValue<EvioScheduling>("scheduling");
+var scheduling = settings.GetValue<LoopScheduling>("scheduling");
 if (settings["transport"] == "evio")
 {
     builder.WebHost.UseEvioTransport(evio =>
@@ -29,7 +29,7 @@ if (settings["transport"] == "evio")
 }
 else
 {
-    builder.WebHost.UseSockets(sockets => sockets.UnsafePreferInlineScheduling = scheduling == EvioScheduling.Inline);
+    builder.WebHost.UseSockets(sockets => sockets.UnsafePreferInlineScheduling = scheduling == LoopScheduling.Inline);
 }
 
 var h2cPort = settings.GetValue<int?>("h2c-port");

@@ -31,7 +31,7 @@ internal static class OperationsEndpoints
     private static Task WriteAsync(HttpContext context, HealthReport report) => context.Response.WriteAsync(
         string.Concat(report.Entries.Select(static entry => $"{entry.Key}: {entry.Value.Status}, {entry.Value.Description}\n")));
 
-    /// <summary>Asks every loop for a sign of life. A loop that a handler holds gives none; with <see cref="EvioScheduling.Inline"/> that happens.</summary>
+    /// <summary>Asks every loop for a sign of life. A loop that a handler holds gives none; with <see cref="LoopScheduling.Inline"/> that happens.</summary>
     private sealed class LoopsHealthCheck(IServiceProvider services) : IHealthCheck
     {
         private static readonly TimeSpan MaxWaitForProcessor = TimeSpan.FromSeconds(1);

@@ -73,9 +73,14 @@ public abstract class Connection
 
     /// <summary>Sends output from any thread, after all output that is pending.</summary>
     /// <param name="data">The bytes. They must stay as they are until the task completes.</param>
+    /// <param name="cancellationToken">
+    /// Withdraws the bytes if none of them has been given to the kernel yet: nothing of them is sent, and the task is cancelled. Bytes that have begun to be sent are sent to the end, since half of a message
+    /// would spoil the stream. In both cases the memory is the caller's again when the task completes.
+    /// </param>
     /// <returns>A task that completes when the kernel has taken the bytes. It fails with an <see cref="IOException"/> when the connection ends before.</returns>
+    /// <exception cref="OperationCanceledException">The bytes were withdrawn. (From the task.)</exception>
     /// <exception cref="NotSupportedException">The peer is a UDP peer, whose answers are written in <see cref="Events.Data"/>.</exception>
-    public abstract Task SendAsync(ReadOnlyMemory<byte> data);
+    public abstract Task SendAsync(ReadOnlyMemory<byte> data, CancellationToken cancellationToken = default);
 
     /// <summary>Half-closes: the peer sees the end of the output after all that is pending, and may go on sending. From any thread. Without effect for UDP.</summary>
     public abstract void ShutdownSend();

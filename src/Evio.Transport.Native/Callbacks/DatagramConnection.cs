@@ -36,7 +36,7 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
 
     public override bool Wake() => false;
 
-    public override Task SendAsync(ReadOnlyMemory<byte> data) => throw new NotSupportedException(
+    public override Task SendAsync(ReadOnlyMemory<byte> data, CancellationToken cancellationToken = default) => throw new NotSupportedException(
         "A UDP peer is no connection that could be sent to later: " +
         $"what is written in {nameof(Events)}.{nameof(Events.Data)} is the reply to its datagram.");
 

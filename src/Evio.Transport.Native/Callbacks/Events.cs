@@ -49,7 +49,7 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// <para>
 /// What a connection's callback throws ends that connection, with the exception as the error of <see cref="Closed"/>. <see cref="Closed"/> and <see cref="Detached"/> are a connection's last
 /// callbacks: what they throw goes to <see cref="CallbackFailed"/>. What <see cref="Serving"/> or <see cref="Tick"/> throws stops the server and comes out of <see cref="EvioServer.Serve"/>. What a
-/// notification throws (<see cref="CallbackFailed"/>, <see cref="DatagramFailed"/>, <see cref="ThreadsExhausted"/>) is written to <see cref="System.Diagnostics.Trace"/> once for a server, and ignored.
+/// notification throws (<see cref="CallbackFailed"/>, <see cref="DatagramFailed"/>, <see cref="ThreadsSaturated"/>) is written to <see cref="System.Diagnostics.Trace"/> once for a server, and ignored.
 /// </para>
 /// <para>
 /// UDP has no connections, hence no <see cref="Opened"/>, <see cref="Closed"/> and <see cref="Detached"/>: <see cref="Data"/> is called once for
@@ -65,7 +65,7 @@ public delegate EvioAction TickCallback(out TimeSpan delay);
 /// </remarks>
 public sealed class Events
 {
-    /// <summary>The number of loops: n, 0 or 1 for one, −1 for one per processor. Defaults to 1, as in evio.</summary>
+    /// <summary>The number of loops: n, 0 or 1 for one, −1 for one per processor. Defaults to 1. The name is evio's; elsewhere it is <c>LoopCount</c>.</summary>
     public int NumLoops { get; set; } = 1;
 
     /// <summary>Which loop gets a new connection. Defaults to <see cref="Native.LoadBalance.Random"/>.</summary>
@@ -88,11 +88,11 @@ public sealed class Events
     /// <inheritdoc cref="EventLoopGroupOptions.MaxBlockedThreads"/>
     public int MaxBlockedThreads { get; set; } = 64;
 
-    /// <inheritdoc cref="EventLoopGroupOptions.OnThreadsExhausted"/>
-    public Action<int>? ThreadsExhausted { get; set; }
+    /// <inheritdoc cref="EventLoopGroupOptions.OnThreadsSaturated" path="/summary"/>
+    /// <remarks>What it throws is ignored, after one line in <see cref="System.Diagnostics.Trace"/>.</remarks>
+    public Action<int>? ThreadsSaturated { get; set; }
 
-    /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
-    /// <remarks>Has an effect on Linux only (sched_setaffinity(2)).</remarks>
+    /// <inheritdoc cref="EventLoopGroupOptions.LoopAffinity"/>
     public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 
     /// <summary>How long the pending output of closing connections may take, per connection. Defaults to 5 seconds.</summary>

@@ -18,12 +18,13 @@ namespace Evio.Transport.Native;
 /// </remarks>
 public sealed class EvioServer : IAsyncDisposable
 {
-    private static readonly TimeSpan ListenerPatience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan MaxListenerWait = TimeSpan.FromSeconds(1);
 
     private readonly EventLoopGroup _group;
     private readonly ServerLoop[] _loops;
     private readonly List<IServerListener> _listeners = [];
     private readonly CancellationTokenSource _stoppingToken = new();
+    private readonly TaskCompletionSource _hurry = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _stopping;
     private volatile bool _serving;
@@ -101,10 +102,10 @@ public sealed class EvioServer : IAsyncDisposable
             {
                 LoopCount = events.NumLoops,
                 LoadBalance = events.LoadBalance,
-                Affinity = events.LoopAffinity,
+                LoopAffinity = events.LoopAffinity,
                 Scheduling = events.Scheduling,
                 MaxBlockedThreads = events.MaxBlockedThreads,
-                OnThreadsExhausted = events.ThreadsExhausted,
+                OnThreadsSaturated = events.ThreadsSaturated,
                 OnUnhandledException = (_, exception) => server?.Fail(exception),
             },
             managed);
@@ -179,13 +180,24 @@ public sealed class EvioServer : IAsyncDisposable
     /// <param name="deadline">
     /// How long pending output may take, and callbacks that are being made; then connections are reset, and callbacks are not waited for. Without it <see cref="Events.CloseTimeout"/>.
     /// </param>
-    /// <returns><see cref="Completion"/>.</returns>
+    /// <param name="cancellationToken">
+    /// Ends the deadline early, also one of an earlier call: what is still open is reset at once. It does not cancel the stop. With the token of a host's <c>StopAsync</c> the server stops as its host does.
+    /// </param>
+    /// <returns>A task that completes as <see cref="Completion"/> does.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="deadline"/> is negative.</exception>
-    public Task StopAsync(TimeSpan? deadline = null)
+    public Task StopAsync(TimeSpan? deadline = null, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(deadline ?? TimeSpan.Zero, TimeSpan.Zero, nameof(deadline));
         Stop(deadline ?? Events.CloseTimeout);
-        return Completion;
+        return cancellationToken.CanBeCanceled ? HurryWhenCancelledAsync(cancellationToken) : Completion;
+    }
+
+    private async Task HurryWhenCancelledAsync(CancellationToken cancellationToken)
+    {
+        using (cancellationToken.UnsafeRegister(static server => ((EvioServer)server!)._hurry.TrySetResult(), this))
+        {
+            await Completion.ConfigureAwait(false);
+        }
     }
 
     /// <summary>Stops as <see cref="StopAsync"/> does, and lets a failure be seen through <see cref="Completion"/> only.</summary>
@@ -297,7 +309,7 @@ public sealed class EvioServer : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _stopping, 1) == 0)
         {
-            // Not on a loop, which could not wait for its own end.
+            // On the thread pool, because a loop cannot wait for its own end.
             _ = Task.Run(() => StopCoreAsync(deadline));
             _ = _stoppingToken.CancelAsync();
         }
@@ -305,22 +317,10 @@ public sealed class EvioServer : IAsyncDisposable
 
     private async Task StopCoreAsync(TimeSpan deadline)
     {
-        // Each step whatever came of the one before: no thread and no descriptor is left behind a failure. What a step has not done in time, since user code holds a loop, it does
-        // when that returns.
+        // Each step runs even if the one before has failed, so that no thread and no descriptor is left behind. A step that user code holds up by keeping a loop completes when that code returns.
         var began = Stopwatch.GetTimestamp();
         await AttemptAsync(CloseListenersAsync, Left()).ConfigureAwait(false);
-        await AttemptAsync(
-            () => Task.WhenAll(_loops.Select(loop =>
-            {
-                var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-                if (!loop.Loop.TryPostInternal(_ => loop.Stop(deadline, emptied), null))
-                {
-                    emptied.SetResult();
-                }
-
-                return emptied.Task;
-            })),
-            Left()).ConfigureAwait(false);
+        await AttemptAsync(() => Task.WhenAll(_loops.Select(loop => CloseConnectionsAsync(loop, deadline))), Left()).ConfigureAwait(false);
         await AttemptAsync(() => _group.DisposeAsync().AsTask(), Left()).ConfigureAwait(false);
 
         if (_failure is { } failure)
@@ -332,11 +332,12 @@ public sealed class EvioServer : IAsyncDisposable
             _completion.SetResult();
         }
 
-        // One may wait for a callback that is late, about a connection of its backlog.
+        // A listener may wait for a blocked callback of a connection from its backlog.
         async Task CloseListenersAsync()
         {
             var closed = Task.WhenAll(_listeners.Select(static listener => listener.CloseAsync()));
-            if (await EventLoopGroup.IsCompletedWithinAsync(closed, Left() + ListenerPatience).ConfigureAwait(false))
+            if (await IsCompletedInTimeAsync(closed, Left()).ConfigureAwait(false)
+                || await EventLoopGroup.IsCompletedWithinAsync(closed, MaxListenerWait).ConfigureAwait(false))
             {
                 await closed.ConfigureAwait(false);
             }
@@ -344,17 +345,46 @@ public sealed class EvioServer : IAsyncDisposable
 
         TimeSpan Left()
         {
+            if (_hurry.Task.IsCompleted)
+            {
+                return TimeSpan.Zero;
+            }
+
             var left = deadline - Stopwatch.GetElapsedTime(began);
             return TimeSpan.FromTicks(Math.Clamp(left.Ticks, 0, EventLoopGroup.MaxWait.Ticks));
         }
     }
 
-    private async Task AttemptAsync(Func<Task> step, TimeSpan patience)
+    /// <summary>Closes the connections of a loop within the deadline, or at once as soon as there is a hurry.</summary>
+    private async Task CloseConnectionsAsync(ServerLoop loop, TimeSpan deadline)
+    {
+        var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        if (!loop.Loop.TryPostInternal(_ => loop.Stop(deadline, emptied), null))
+        {
+            return;
+        }
+
+        if (await Task.WhenAny(emptied.Task, _hurry.Task).ConfigureAwait(false) == _hurry.Task)
+        {
+            _ = loop.Loop.TryPostInternal(_ => loop.Stop(TimeSpan.Zero, emptied), null);
+        }
+
+        await emptied.Task.ConfigureAwait(false);
+    }
+
+    /// <summary>Waits for a task until the time is up or there is a hurry.</summary>
+    private async Task<bool> IsCompletedInTimeAsync(Task work, TimeSpan maxWait)
+    {
+        _ = await Task.WhenAny(EventLoopGroup.IsCompletedWithinAsync(work, maxWait), _hurry.Task).ConfigureAwait(false);
+        return work.IsCompleted;
+    }
+
+    private async Task AttemptAsync(Func<Task> step, TimeSpan maxWait)
     {
         try
         {
             var done = step();
-            if (await _group.WaitUnlessHeldAsync(done, patience).ConfigureAwait(false))
+            if (await IsCompletedInTimeAsync(done, maxWait).ConfigureAwait(false) || await _group.WaitUnlessHeldAsync(done, TimeSpan.Zero).ConfigureAwait(false))
             {
                 await done.ConfigureAwait(false);
             }

@@ -1,37 +1,49 @@
+using Evio.Transport.Native.Loops;
+
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>A piece of output: a block that is being filled, or memory that somebody else owns and is told when it is sent.</summary>
+/// <summary>A piece of output: a block that is being filled, or memory of a caller of <see cref="Connection.SendAsync"/>.</summary>
 internal sealed class OutputBlock
 {
-    /// <summary>The pooled memory; null for somebody else's.</summary>
+    /// <summary>The pooled memory; <see langword="null"/> for a caller's.</summary>
     internal byte[]? Array;
 
     internal ReadOnlyMemory<byte> Memory;
 
-    /// <summary>How much of it is filled, and how much of that is sent.</summary>
+    /// <summary>The number of bytes that are filled, and of those that are sent.</summary>
     internal int Filled;
     internal int Sent;
 
     /// <summary>Completed when all of <see cref="Memory"/> is sent.</summary>
-    internal TaskCompletionSource? Completion;
+    internal PendingSend? Completion;
 
     internal OutputBlock? Next;
 }
 
-/// <summary>A loop's blocks that no connection uses at the moment. Only the loop touches it, so it takes no lock.</summary>
+/// <summary>Bytes that a caller of <see cref="Connection.SendAsync"/> waits for.</summary>
+internal sealed class PendingSend(ReadOnlyMemory<byte> data) : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
+{
+    internal ReadOnlyMemory<byte> Data => data;
+
+    /// <summary>Where they are in the connection's output; <see langword="null"/> before they have come to the loop.</summary>
+    internal OutputBlock? Block { get; set; }
+}
+
+/// <summary>The blocks of a loop that no connection uses at the moment. Used by the loop only, so it needs no lock.</summary>
 internal sealed class OutputBlocks
 {
     internal const int BlockSize = 16 * 1024;
 
-    /// <summary>How many unused blocks are kept: 4 MiB.</summary>
+    /// <summary>The largest number of blocks that are kept: 4 MiB.</summary>
     private const int MaxKept = 256;
 
     private OutputBlock? _free;
     private int _count;
 
     /// <summary>A block with room for at least <paramref name="size"/> bytes.</summary>
-    internal OutputBlock Rent(int size)
+    internal OutputBlock Rent(in LoopOwner owner, int size)
     {
+        owner.Verify();
         if (size > BlockSize || _free is not { } block)
         {
             return Create(size);
@@ -48,12 +60,12 @@ internal sealed class OutputBlocks
     {
         if (size > BlockSize)
         {
-            // Made for one write, and left to the garbage collector.
+            // For a single write. The garbage collector takes it afterwards.
             var large = new byte[size];
             return new OutputBlock { Array = large, Memory = large };
         }
 
-        // Pinned for good: it is handed to the kernel over and over.
+        // Pinned for its lifetime, because the kernel gets it again and again.
         var array = GC.AllocateUninitializedArray<byte>(BlockSize, pinned: true);
         return new OutputBlock { Array = array, Memory = array };
     }

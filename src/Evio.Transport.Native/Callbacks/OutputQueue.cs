@@ -5,7 +5,7 @@ using Evio.Transport.Native.Sockets;
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>
-/// A connection's output that the kernel has not taken yet, in order. Only the connection's loop touches it, or the thread of its late callback.
+/// The output of a connection that the kernel has not taken yet, in order. Used by the connection's loop only, or by the thread of its blocked callback.
 /// </summary>
 internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connection) : IBufferWriter<byte>
 {
@@ -41,17 +41,32 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         }
     }
 
-    /// <summary>Adds somebody else's memory, without a copy.</summary>
-    internal void Append(ReadOnlyMemory<byte> memory, TaskCompletionSource completion)
+    /// <summary>Appends a caller's memory, without a copy.</summary>
+    internal void Append(PendingSend send)
     {
-        Append(new OutputBlock { Memory = memory, Filled = memory.Length, Completion = completion });
-        Length += memory.Length;
+        send.Block = new OutputBlock { Memory = send.Data, Filled = send.Data.Length, Completion = send };
+        Append(send.Block);
+        Length += send.Data.Length;
+    }
+
+    /// <summary>Removes a caller's memory, unless a part of it was sent. The empty block stays in the queue until the blocks before it are sent.</summary>
+    internal bool TryWithdraw(PendingSend send)
+    {
+        if (send.Task.IsCompleted || send.Block is not { Sent: 0 } block)
+        {
+            return false;
+        }
+
+        Length -= block.Filled;
+        block.Filled = 0;
+        block.Memory = default;
+        return true;
     }
 
     /// <summary>Sends until the queue is empty or the kernel takes no more.</summary>
-    /// <param name="channel">Where to.</param>
-    /// <param name="sent">How many bytes were taken.</param>
-    /// <returns>The result of the last send; one that would block, if the rest has to wait for room.</returns>
+    /// <param name="channel">The connection's socket.</param>
+    /// <param name="sent">The number of bytes that the kernel has taken.</param>
+    /// <returns>The result of the last send. It would block if the rest waits for room in the kernel.</returns>
     internal IoResult SendTo(IStreamChannel channel, out long sent)
     {
         sent = 0;
@@ -87,7 +102,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         return result;
     }
 
-    /// <summary>Gives all blocks back and fails what waits for them to be sent.</summary>
+    /// <summary>Returns all blocks, and fails the sends that wait.</summary>
     internal void Discard(Exception reason)
     {
         while (_head is { } head)
@@ -135,7 +150,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         }
     }
 
-    /// <summary>Gives the last block back: an idle connection holds none. Empty memory of somebody else's counts as sent.</summary>
+    /// <summary>Returns the blocks of an empty queue, so that an idle connection holds none, and completes empty sends.</summary>
     internal void Release()
     {
         while (_head is not null)
@@ -176,9 +191,9 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
             return _tail;
         }
 
-        // The blocks are the loop's, which a callback that takes long may have lost.
+        // The kept blocks are the loop's, which a blocked callback has lost.
         using var owner = connection.Loop.Ownership.Enter();
-        var block = owner.IsOwner ? blocks.Rent(Math.Max(1, sizeHint)) : OutputBlocks.Create(Math.Max(1, sizeHint));
+        var block = owner.IsOwner ? blocks.Rent(owner, Math.Max(1, sizeHint)) : OutputBlocks.Create(Math.Max(1, sizeHint));
         Append(block);
         return block;
     }

@@ -3,15 +3,13 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>
-/// A server's share of one loop: the connections there, and what they use in turn. Only the loop touches it.
-/// </summary>
+/// <summary>The part of a server that belongs to one loop: its connections, and the buffers that they share. Used by the loop only.</summary>
 internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 {
-    /// <summary>The size of the input buffer; larger input comes in several callbacks.</summary>
+    /// <summary>The size of an input buffer in bytes. Larger input comes in several callbacks.</summary>
     internal const int InputBufferSize = 64 * 1024;
 
-    /// <summary>How many buffers are kept after late callbacks have returned.</summary>
+    /// <summary>The largest number of input buffers that are kept. Blocked callbacks hold one each.</summary>
     private const int MaxKeptInputBuffers = 4;
 
     private readonly HashSet<StreamConnection> _connections = [];
@@ -28,10 +26,8 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 
     internal OutputBlocks Blocks { get; } = new();
 
-    /// <summary>
-    /// A buffer to receive into. There is one, which comes back before the next receive, unless a callback is late with it.
-    /// </summary>
-    /// <remarks>Pinned for good: it is handed to the kernel for every receive.</remarks>
+    /// <summary>Takes a buffer to receive into. The loop uses the same one again and again, unless a blocked callback holds it.</summary>
+    /// <remarks>Pinned for its lifetime, because the kernel gets it for every receive.</remarks>
     internal byte[] RentInputBuffer() =>
         _inputBuffers.TryPop(out var buffer) ? buffer : GC.AllocateUninitializedArray<byte>(InputBufferSize, pinned: true);
 
@@ -43,9 +39,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
     }
 
-    /// <summary>
-    /// Where closing connections put what nobody will read. Not an input buffer: one connection's <see cref="Events.Data"/> may close another.
-    /// </summary>
+    /// <summary>The buffer for input that closing connections drop. Not an input buffer, because <see cref="Events.Data"/> of one connection may close another one.</summary>
     internal byte[] DrainBuffer => _drainBuffer ??= GC.AllocateUninitializedArray<byte>(InputBufferSize);
 
     /// <summary>Opens a connection that was accepted or dialled.</summary>
@@ -72,14 +66,14 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
     }
 
-    /// <summary>Closes all connections, now and from now on, each with its pending output sent within the time.</summary>
+    /// <summary>Closes all connections, and those that are opened later. Each has until the deadline to send its pending output. A second call may shorten the deadline.</summary>
     internal void Stop(TimeSpan deadline, TaskCompletionSource emptied)
     {
         _stopping = true;
         _emptied = emptied;
         foreach (var connection in _connections)
         {
-            // As a call of its own: the last callback may cost its thread the loop, and the other connections do not wait until it returns.
+            // A call for each connection: its last callback may block, and the other connections must not wait for that.
             _ = loop.TryPostWhileEnding(_ => connection.CloseWithin(deadline), null);
         }
 
@@ -89,7 +83,7 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
             return;
         }
 
-        // By then, those whose time is up are closed. The others are in callbacks that are late, which nobody waits for any longer.
+        // At the deadline, only connections in blocked callbacks are still open. The stop does not wait for those.
         _ = loop.TryPostWhileEnding(
             _ => loop.ScheduleInternal(deadline, static emptied => ((TaskCompletionSource)emptied!).TrySetResult(), emptied),
             null);

@@ -2,34 +2,34 @@ using Evio.Transport.Native.Loops;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>How a connection's callbacks are made, and what happens when one does not come back.</summary>
+/// <summary>The callbacks of a connection, and what happens when one does not return.</summary>
 /// <remarks>
-/// In an adaptive server a callback may cost its thread the loop. The connection is then the <i>late</i> callback's: its thread alone writes to the output, and
-/// the loop only takes note of what else happens to the connection (<see cref="AfterCallback"/>). When the callback has returned, the rest of the turn is posted to
-/// the loop, which goes on with the connection there. Each step of that may be late in turn: after each, this class asks whether the loop is still the thread's.
+/// In an adaptive server a thread can lose the loop in a callback. Then the callback is <i>blocked</i>: only its thread writes to the output, and the loop queues everything else that happens to the connection
+/// (<see cref="AfterCallback"/>). When the callback returns, its thread posts the rest of its work to the loop, which goes on with the connection. Each step of that can block, too, so this class checks after each step
+/// whether the thread still owns the loop.
 /// </remarks>
 internal sealed partial class StreamConnection
 {
-    // How many callbacks about this connection are being made, one inside the other, and on which thread.
+    // The number of nested callbacks of this connection that run, and their thread.
     private int _callbacks;
     private int _callbackThread;
 
-    // What waits for a late callback to return, in its order; the loop's.
+    // What waits for a blocked callback to return, in order. The loop's.
     private Queue<Action<StreamConnection>>? _afterCallback;
 
-    /// <summary>Whether the caller is in a callback about this connection.</summary>
+    /// <summary>Whether the caller is in a callback of this connection.</summary>
     private bool IsInCallback => _callbacks > 0 && Volatile.Read(ref _callbackThread) == Environment.CurrentManagedThreadId;
 
-    /// <summary>Whether a callback has lost the loop and not come back. On the loop.</summary>
-    private bool IsLate => _callbacks > 0 && Volatile.Read(ref _callbackThread) != Environment.CurrentManagedThreadId;
+    /// <summary>Whether a callback has lost the loop and not returned. On the loop.</summary>
+    private bool IsCallbackBlocked => _callbacks > 0 && Volatile.Read(ref _callbackThread) != Environment.CurrentManagedThreadId;
 
-    /// <summary>Whether nothing more can be sent: output that was obtained before is refused, too.</summary>
+    /// <summary>Whether the connection is closed or detached. An output writer that was obtained before is refused, too.</summary>
     internal bool IsOver => _state is State.Closed or State.Detached;
 
     /// <summary>Whether the caller may write output, unless the connection is over.</summary>
     internal bool MayBeWritten => IsInCallback || (!Loop.IsAdaptive && Loop.IsCurrent);
 
-    /// <summary>Has something done on the loop when the late callback has returned.</summary>
+    /// <summary>Queues an action for the loop, after the blocked callback.</summary>
     private void AfterCallback(Action<StreamConnection> action) => (_afterCallback ??= []).Enqueue(action);
 
     private void BeginCallback()
@@ -40,7 +40,7 @@ internal sealed partial class StreamConnection
 
     /// <summary>Calls <see cref="Events.Data"/>.</summary>
     /// <param name="input">The input.</param>
-    /// <param name="buffer">Where it is, if it is in one of the loop's buffers, which is given back.</param>
+    /// <param name="buffer">The loop's buffer that holds the input, which is returned; <see langword="null"/> if none does.</param>
     /// <returns>As for <see cref="TryCall"/>.</returns>
     private bool TryCallData(ReadOnlySpan<byte> input, byte[]? buffer)
     {
@@ -57,7 +57,7 @@ internal sealed partial class StreamConnection
         return true;
     }
 
-    /// <summary>Calls <see cref="Events.Opened"/>, which there is.</summary>
+    /// <summary>Calls <see cref="Events.Opened"/>, which must be set.</summary>
     /// <returns>As for <see cref="TryCall"/>.</returns>
     private bool TryCallOpened() => TryCall(
         static (connection, _) => ((StreamConnection)connection)._owner.Events.Opened!(connection, ref ((StreamConnection)connection)._options),
@@ -65,17 +65,15 @@ internal sealed partial class StreamConnection
         buffer: null,
         static connection => connection.Start());
 
-    /// <summary>Makes a callback, in which the loop may be lost.</summary>
+    /// <summary>Makes a callback, in which the loop can be lost.</summary>
     /// <param name="callback">The callback.</param>
     /// <param name="input">Its input.</param>
-    /// <param name="buffer">The loop's buffer that the input is in, if any.</param>
-    /// <param name="rest">The rest of the turn.</param>
-    /// <returns>
-    /// Whether the caller goes on. Otherwise the callback is made elsewhere, or the loop is another thread's, and <paramref name="rest"/> follows on the loop.
-    /// </returns>
+    /// <param name="buffer">The loop's buffer that holds the input; <see langword="null"/> if none does.</param>
+    /// <param name="rest">What follows the callback, on the loop, if the caller does not go on.</param>
+    /// <returns>Whether the caller goes on. Otherwise the callback runs on another thread, or the loop is another thread's, and <paramref name="rest"/> follows.</returns>
     private bool TryCall(DataCallback callback, ReadOnlySpan<byte> input, byte[]? buffer, Action<StreamConnection> rest)
     {
-        if (Loop.Ownership.IsExhausted)
+        if (Loop.Ownership.IsSaturated)
         {
             CallOnPool(callback, input.ToArray(), rest);
             GiveBack(buffer);
@@ -83,9 +81,9 @@ internal sealed partial class StreamConnection
         }
 
         BeginCallback();
-        var mayBeLate = Loop.Ownership.TryBeginCall();
+        var begun = Loop.Ownership.TryBeginCall();
         var (action, error) = Call(callback, input);
-        if (!Loop.Ownership.TryReturnFromCall(mayBeLate))
+        if (!Loop.Ownership.TryReturnFromCall(begun))
         {
             PostReturn(action, error, buffer, rest);
             return false;
@@ -112,8 +110,8 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>Calls <see cref="Events.PreWrite"/>, in which the loop is kept: the send follows at once.</summary>
-    /// <returns>What it threw.</returns>
+    /// <summary>Calls <see cref="Events.PreWrite"/>, in which the loop cannot be lost, because the send follows at once.</summary>
+    /// <returns>The exception of the callback, or <see langword="null"/>.</returns>
     private Exception? CallPreWrite(PreWriteCallback preWrite)
     {
         BeginCallback();
@@ -145,12 +143,12 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>Makes a callback on the thread pool, because the loop must not risk its thread.</summary>
+    /// <summary>Makes a callback on the thread pool, because the loop must keep its thread.</summary>
     private void CallOnPool(DataCallback callback, byte[] input, Action<StreamConnection> rest)
     {
         _callbacks++;
 
-        // Nobody's, until it begins.
+        // No thread is in the callback before it begins.
         Volatile.Write(ref _callbackThread, 0);
         ThreadPool.UnsafeQueueUserWorkItem(
             static state =>
@@ -164,10 +162,10 @@ internal sealed partial class StreamConnection
             preferLocal: false);
     }
 
-    /// <summary>A late callback has returned: the loop goes on with the connection.</summary>
+    /// <summary>Has the loop go on with the connection after a blocked callback has returned.</summary>
     private void PostReturn(EvioAction action, Exception? error, byte[]? buffer, Action<StreamConnection> rest)
     {
-        // Nobody's, so that this thread is not taken for one inside of it.
+        // Cleared, so that this thread does not count as inside of the callback any more.
         Volatile.Write(ref _callbackThread, 0);
 
         if (!Loop.TryPostWhileEnding(
@@ -185,8 +183,7 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>
-    /// Does what a late callback has left: the rest of its turn, and then what has waited for its return. When one of these costs the thread the loop, the others wait for
-    /// the callback that did it.
+    /// Runs what a blocked callback has held up: the rest of its work, then what was queued. When a callback in one of these blocks, the others wait for that one.
     /// </summary>
     private void Resume(Action<StreamConnection>? rest)
     {
@@ -202,12 +199,12 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>
-    /// The loop has ended while the callback was late, and has closed the socket. The connection is this thread's alone now, which tells the handler of its end.
+    /// Ends a connection whose loop ended, and closed the socket, while its callback was blocked. No other thread uses the connection then.
     /// </summary>
     private void EndWithoutLoop(Exception? error)
     {
         _callbacks = 0;
-        Finish(error, reset: true);
+        CloseNow(error, reset: true);
         while (_afterCallback is { Count: > 0 } waiting)
         {
             waiting.Dequeue()(this);
@@ -218,11 +215,11 @@ internal sealed partial class StreamConnection
     {
         _callbacks--;
 
-        // However long it took, the connection was not idle.
+        // However long the callback took, the connection was not idle.
         NoteActivity();
         if (error is not null)
         {
-            Finish(error, reset: true);
+            CloseNow(error, reset: true);
             return;
         }
 
@@ -240,7 +237,7 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>The last callback. What it throws ends nothing more than the connection, which has ended.</summary>
+    /// <summary>Makes the last callback. Its exception ends nothing, since the connection has ended.</summary>
     private void CallLast<TCallback>(TCallback? callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
         where TCallback : class
     {
@@ -248,19 +245,19 @@ internal sealed partial class StreamConnection
         {
             _owner.Remove(this);
         }
-        else if (Loop.Ownership.IsExhausted)
+        else if (Loop.Ownership.IsSaturated)
         {
             CallLastOnPool(callback, error, call);
         }
         else if (Loop.Ownership.IsHeld && TryPostLast(callback, error, call))
         {
-            // Whatever closed the connection goes on with the loop. The callback, which may lose it, is made when that has come to its end.
+            // The code that closed the connection keeps the loop. The callback, in which the loop can be lost, comes after that code.
         }
         else
         {
-            var mayBeLate = Loop.Ownership.TryBeginCall();
+            var begun = Loop.Ownership.TryBeginCall();
             CallAndHandle(callback, error, call);
-            if (!Loop.Ownership.TryReturnFromCall(mayBeLate))
+            if (!Loop.Ownership.TryReturnFromCall(begun))
             {
                 PostRemove();
             }
@@ -271,7 +268,7 @@ internal sealed partial class StreamConnection
         }
     }
 
-    // Of its own, so that only what is posted costs the closure.
+    // A method of its own, so that the closure is allocated only here.
     private bool TryPostLast<TCallback>(TCallback callback, Exception? error, Func<StreamConnection, TCallback, Exception?, EvioAction> call)
         where TCallback : class => Loop.TryPostWhileEnding(_ => CallLast(callback, error, call), null);
 
@@ -297,7 +294,7 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>The last callback was late and has returned. A loop that has ended keeps no connections.</summary>
+    /// <summary>Has the loop remove the connection after its last callback was blocked and has returned. A loop that has ended keeps no connections.</summary>
     private void PostRemove() => _ = Loop.TryPostWhileEnding(
         static state =>
         {

@@ -1,11 +1,11 @@
 namespace Evio.Transport.Native.Callbacks;
 
-/// <content>Calls from other threads, once they have come to the loop.</content>
+/// <content>The calls of other threads, as they run on the loop.</content>
 internal sealed partial class StreamConnection
 {
     private void RunWakes()
     {
-        if (IsLate)
+        if (IsCallbackBlocked)
         {
             AfterCallback(static connection => connection.RunWakes());
             return;
@@ -22,7 +22,7 @@ internal sealed partial class StreamConnection
 
             if (!TryCallData(default, null))
             {
-                // The others' turn comes after this one.
+                // The other wakes follow this one.
                 PostWakes(wakes - 1);
                 return;
             }
@@ -31,7 +31,7 @@ internal sealed partial class StreamConnection
         EndTurn();
     }
 
-    /// <summary>Has wakes that were counted already called later, unless a call for later ones is on its way already.</summary>
+    /// <summary>Posts wakes that were counted already, unless a posted call for later wakes serves them.</summary>
     private void PostWakes(int wakes)
     {
         if (wakes > 0 && Interlocked.Add(ref _wakes, wakes) == wakes)
@@ -40,27 +40,57 @@ internal sealed partial class StreamConnection
         }
     }
 
-    private void SendPosted(ReadOnlyMemory<byte> data, TaskCompletionSource completion)
+    private void SendPosted(PendingSend send)
     {
-        if (IsLate)
+        if (IsCallbackBlocked)
         {
-            SendAfterCallback(data, completion);
+            SendAfterCallback(send);
             return;
         }
 
         if (_state is not State.Open || _shutdownRequested)
         {
-            completion.SetException(ClosedException());
+            send.SetException(ClosedException());
             return;
         }
 
-        _output.Append(data, completion);
+        _output.Append(send);
         EndTurn();
     }
 
-    // Of its own, so that only what waits costs the closure.
-    private void SendAfterCallback(ReadOnlyMemory<byte> data, TaskCompletionSource completion) =>
-        AfterCallback(connection => connection.SendPosted(data, completion));
+    // A method of its own, so that the closure is allocated only here.
+    private void SendAfterCallback(PendingSend send) => AfterCallback(connection => connection.SendPosted(send));
+
+    private async Task WithdrawWhenCancelledAsync(PendingSend send, CancellationToken cancellationToken)
+    {
+        using (cancellationToken.UnsafeRegister(
+            static (state, cancellationToken) =>
+            {
+                var (connection, send) = ((StreamConnection, PendingSend))state!;
+
+                // Posted even on the loop itself. The send was posted before, so it is in the queue or done by then.
+                _ = connection.Loop.TryPostInternal(_ => connection.Withdraw(send, cancellationToken), null);
+            },
+            (this, send)))
+        {
+            await send.Task.ConfigureAwait(false);
+        }
+    }
+
+    private void Withdraw(PendingSend send, CancellationToken cancellationToken)
+    {
+        if (IsCallbackBlocked)
+        {
+            AfterCallback(connection => connection.Withdraw(send, cancellationToken));
+        }
+        else if (_output.TryWithdraw(send))
+        {
+            send.TrySetCanceled(cancellationToken);
+
+            // Less output is pending now, so reading may resume, or a close may complete.
+            EndTurn();
+        }
+    }
 
     private void RunOnLoop(Action<StreamConnection> action)
     {
@@ -71,7 +101,7 @@ internal sealed partial class StreamConnection
         }
         else
         {
-            // A loop that has ended has closed its connections.
+            // Not posted if the loop has ended, which has closed its connections.
             _ = Loop.TryPostInternal(
                 static state =>
                 {

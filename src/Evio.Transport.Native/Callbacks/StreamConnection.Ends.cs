@@ -2,10 +2,10 @@ using System.Net.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>How a connection ends: closed in order, closed by an error or for want of time, detached.</summary>
+/// <summary>The end of a connection: closed in order, closed by an error or a time-out, or detached.</summary>
 internal sealed partial class StreamConnection
 {
-    /// <summary>Closes like <see cref="EvioAction.Close"/>, but with a time limit of its own.</summary>
+    /// <summary>Closes like <see cref="EvioAction.Close"/>, with a deadline of its own.</summary>
     internal void CloseWithin(TimeSpan deadline)
     {
         Request(State.Closing);
@@ -14,7 +14,7 @@ internal sealed partial class StreamConnection
         EndTurn();
     }
 
-    private void GiveUp() => Finish(new TimeoutException("The peer did not take the pending output in time."), reset: true);
+    private void GiveUp() => CloseNow(new TimeoutException("The peer did not take the pending output in time."), reset: true);
 
     private void CheckIdle()
     {
@@ -25,7 +25,7 @@ internal sealed partial class StreamConnection
 
         if (_callbacks > 0)
         {
-            // A late callback is at work, and may be about to answer.
+            // A blocked callback may still be working on its answer.
             NoteActivity();
         }
 
@@ -36,7 +36,7 @@ internal sealed partial class StreamConnection
         }
         else
         {
-            Finish(new TimeoutException($"The connection was idle for {_options.IdleTimeout}."), reset: false);
+            CloseNow(new TimeoutException($"The connection was idle for {_options.IdleTimeout}."), reset: false);
         }
     }
 
@@ -48,18 +48,18 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>Closes the connection, whatever is pending, and tells the handler.</summary>
-    private void Finish(Exception? error, bool reset)
+    /// <summary>Closes the connection, with or without pending output, and makes the last callback.</summary>
+    private void CloseNow(Exception? error, bool reset)
     {
         if (_state is State.Closed or State.Detached)
         {
             return;
         }
 
-        if (IsLate)
+        if (IsCallbackBlocked)
         {
-            // Its thread may be writing to the output.
-            FinishAfterCallback(error, reset);
+            // The callback's thread may be writing to the output.
+            CloseAfterCallback(error, reset);
             return;
         }
 
@@ -78,13 +78,13 @@ internal sealed partial class StreamConnection
         CallLast(_owner.Events.Closed, error, static (connection, closed, error) => closed(connection, error));
     }
 
-    private void FinishAfterCallback(Exception? error, bool reset) => AfterCallback(connection => connection.Finish(error, reset));
+    private void CloseAfterCallback(Exception? error, bool reset) => AfterCallback(connection => connection.CloseNow(error, reset));
 
-    private void Leave()
+    private void CompleteDetach()
     {
         if (_owner.Events.Detached is not { } detached)
         {
-            Finish(null, reset: false);
+            CloseNow(null, reset: false);
             return;
         }
 
@@ -97,7 +97,7 @@ internal sealed partial class StreamConnection
         }
         catch (SocketException exception)
         {
-            // It is closed, and nobody else's yet.
+            // The socket is closed, and was not handed over.
             CallLast(_owner.Events.Closed, exception, static (connection, closed, error) => closed(connection, error));
             return;
         }
@@ -117,7 +117,7 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>
-    /// Unread input would turn the close into a reset, which may overtake the last output on its way (RFC 2525, 2.17). It gets a moment, no more.
+    /// Receives and drops what has arrived: unread input would turn the close into a reset, which can overtake the last output (RFC 2525, 2.17). Bounded to <see cref="MaxReceivesPerTurn"/> buffers.
     /// </summary>
     private void Drain()
     {

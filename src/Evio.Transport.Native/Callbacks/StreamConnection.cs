@@ -16,15 +16,15 @@ namespace Evio.Transport.Native.Callbacks;
 ///  Detaching  Close: Closing                             noticed by the owner  Detached
 ///  Closed, Detached: nothing is called any more
 /// </code>
-/// An error, an exception of a callback or the close time-out lead to Closed from everywhere, without the rest of the output. The ends have a file of their
-/// own, and so have the callbacks; this one is about the connection while it is open.
+/// An error, an exception of a callback and the close time-out lead to Closed from every state, without the rest of the output. This file has the open connection; its end, its callbacks and the calls of other threads have files of
+/// their own.
 /// </remarks>
 internal sealed partial class StreamConnection : Connection, IStreamHandler
 {
-    /// <summary>How many buffers of input one connection may take before the others of its loop get their turn.</summary>
+    /// <summary>The number of input buffers that a connection may receive before the loop serves the other connections.</summary>
     private const int MaxReceivesPerTurn = 16;
 
-    /// <summary>How many wakes one posted call serves before the others of its loop get their turn.</summary>
+    /// <summary>The number of wakes that one posted call serves before the loop serves the other connections.</summary>
     internal const int MaxWakesPerTurn = 16;
 
     private readonly ServerLoop _owner;
@@ -35,7 +35,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     private bool _started;
     private bool _readable;
     private bool _endAhead;
-    private bool _blocked;
+    private bool _sendBlocked;
     private bool _paused;
     private bool _inputEnded;
     private bool _shutdownRequested;
@@ -57,7 +57,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         AddressIndex = addressIndex;
         _output = new OutputQueue(owner.Blocks, this);
 
-        // Asked for once, while they can be: after the close they are still the ones that the connection had.
+        // Asked for while the socket is open: the address stays known after the close.
         LocalEndPoint = channel.LocalEndPoint;
     }
 
@@ -89,7 +89,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
                     throw IsOverException();
                 }
 
-                // Another connection's callback, or a posted call: no turn of this connection follows that would send it.
+                // In another connection's callback, or a posted call. Nothing of this connection follows that would send the output.
                 PostFlush();
             }
 
@@ -110,32 +110,37 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             return false;
         }
 
-        // One posted call serves all wakes until it runs.
+        // One posted call serves all wakes that come before it runs.
         if (Interlocked.Increment(ref _wakes) > 1 || Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this))
         {
             return true;
         }
 
-        // The loop is ending, and no later wake is to rely on a call that was never posted.
+        // The loop is ending. Later wakes must not rely on the call that was not posted.
         Volatile.Write(ref _refused, 1);
         return false;
     }
 
-    public override Task SendAsync(ReadOnlyMemory<byte> data)
+    public override Task SendAsync(ReadOnlyMemory<byte> data, CancellationToken cancellationToken = default)
     {
-        var completion = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return Task.FromCanceled(cancellationToken);
+        }
+
+        var send = new PendingSend(data);
         if (Volatile.Read(ref _refused) != 0 || !Loop.TryPostInternal(
                 static state =>
                 {
-                    var (connection, data, completion) = ((StreamConnection, ReadOnlyMemory<byte>, TaskCompletionSource))state!;
-                    connection.SendPosted(data, completion);
+                    var (connection, send) = ((StreamConnection, PendingSend))state!;
+                    connection.SendPosted(send);
                 },
-                (this, data, completion)))
+                (this, send)))
         {
-            completion.SetException(ClosedException());
+            send.SetException(ClosedException());
         }
 
-        return completion.Task;
+        return cancellationToken.CanBeCanceled ? WithdrawWhenCancelledAsync(send, cancellationToken) : send.Task;
     }
 
     public override void ShutdownSend() => RunOnLoop(static connection =>
@@ -148,7 +153,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     {
         if (IsInCallback)
         {
-            // At once, also from a callback that has lost its loop.
+            // At once, even if the callback has lost its loop.
             Volatile.Write(ref _refused, 1);
         }
 
@@ -161,7 +166,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
     // ---- Beginning ----
 
-    /// <summary>Tells the handler of the connection and begins to read.</summary>
+    /// <summary>Calls <see cref="Events.Opened"/> and begins to read.</summary>
     internal void Open()
     {
         if (_owner.Events.Opened is null || TryCallOpened())
@@ -186,7 +191,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         }
         catch (Exception exception)
         {
-            Finish(exception, reset: true);
+            CloseNow(exception, reset: true);
             return;
         }
 
@@ -205,23 +210,23 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     {
         _readable |= (events & ~ReadyEvents.Writable) != 0;
         _endAhead |= (events & ~(ReadyEvents.Readable | ReadyEvents.Writable)) != 0;
-        if ((_blocked || _paused || _shutdownRequested || _state != State.Open)
+        if ((_sendBlocked || _paused || _shutdownRequested || _state != State.Open)
             && (events & (ReadyEvents.Writable | ReadyEvents.HangUp | ReadyEvents.Error)) != 0)
         {
-            _blocked = false;
+            _sendBlocked = false;
             EndTurn();
         }
 
         Read();
     }
 
-    void IStreamHandler.OnLoopStopping() => Finish(null, reset: true);
+    void IStreamHandler.OnLoopStopping() => CloseNow(null, reset: true);
 
     void IStreamHandler.OnClosed()
     {
     }
 
-    /// <summary>Receives and calls Data until the socket is drained, the output is up to its high-water mark or the turn is over.</summary>
+    /// <summary>Receives and calls <see cref="Events.Data"/> until the socket is drained, the output has reached its high-water mark, or it is the other connections' turn.</summary>
     private void Read()
     {
         for (var i = 0; _readable && !_paused && _state == State.Open && !_inputEnded && _callbacks == 0; i++)
@@ -238,8 +243,8 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
                 return;
             }
 
-            // Before the receive, so that an event during it counts again. A full buffer leaves more, a short read has drained the socket, unless
-            // the end of the input is ahead, which gets no event of its own (epoll(7)).
+            // Cleared before the receive, so that an event during the receive counts again. A receive that does not fill the buffer has drained the socket, unless the end of the input is ahead, which gets no event of its own
+            // (epoll(7)).
             _readable = false;
             var buffer = _owner.RentInputBuffer();
             var result = _channel.Receive(buffer);
@@ -266,7 +271,7 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
             }
             else if (!result.WouldBlock)
             {
-                Finish(new SocketException((int)result.Error), reset: false);
+                CloseNow(new SocketException((int)result.Error), reset: false);
             }
         }
     }
@@ -309,14 +314,13 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         {
             _state = state;
 
-            // From now on no wake would be called and no output accepted.
+            // From now on no wake is served and no output accepted.
             Volatile.Write(ref _refused, 1);
         }
     }
 
     /// <summary>
-    /// What follows everything that may have written output or asked for an end: sends, goes on reading below the low-water mark, and ends the connection
-    /// when nothing is pending. A callback that asks for something waits until it has returned.
+    /// Follows everything that may have written output or requested an end: sends, resumes reading below the low-water mark, and ends the connection when nothing is pending. Requests of a callback are served after it has returned.
     /// </summary>
     private void EndTurn()
     {
@@ -346,33 +350,33 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
         }
         else if (_state == State.Detaching)
         {
-            Leave();
+            CompleteDetach();
         }
         else
         {
-            Finish(null, reset: false);
+            CloseNow(null, reset: false);
         }
     }
 
-    /// <summary>Sends what is pending, as far as the kernel takes it.</summary>
-    /// <returns>False when the connection was ended by an error.</returns>
+    /// <summary>Sends as much of the pending output as the kernel takes.</summary>
+    /// <returns>False when an error has ended the connection.</returns>
     private bool TrySend()
     {
-        if (_blocked)
+        if (_sendBlocked)
         {
             return true;
         }
 
         if (_output.Length == 0)
         {
-            // Blocks that were given out and left empty, and empty sends, which are complete.
+            // Returns blocks that a callback has left empty, and completes empty sends.
             _output.Release();
             return true;
         }
 
         if (_owner.Events.PreWrite is { } preWrite && CallPreWrite(preWrite) is { } failure)
         {
-            Finish(failure, reset: true);
+            CloseNow(failure, reset: true);
             return false;
         }
 
@@ -390,11 +394,11 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
         if (result.WouldBlock)
         {
-            _blocked = true;
+            _sendBlocked = true;
             return true;
         }
 
-        Finish(new SocketException((int)result.Error), reset: false);
+        CloseNow(new SocketException((int)result.Error), reset: false);
         return false;
     }
 }

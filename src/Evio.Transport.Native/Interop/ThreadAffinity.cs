@@ -17,7 +17,7 @@ internal static unsafe class ThreadAffinity
 
         if (processor is < 0 or >= MaxProcessors)
         {
-            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor}: there is none with that number.");
+            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor} (LoopAffinity): there is none with that number.");
         }
 
         // SAFETY: the number was just looked at, and so the bit is within the mask.
@@ -26,7 +26,7 @@ internal static unsafe class ThreadAffinity
         mask[processor / 64] = 1UL << (processor % 64);
         if (Libc.sched_setaffinity(0, MaxProcessors / 8, mask) < 0)
         {
-            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor} (errno {Errno.Last}).");
+            throw new ArgumentException($"A loop's thread cannot be bound to processor {processor} (LoopAffinity, errno {Errno.Last}).");
         }
     }
 }

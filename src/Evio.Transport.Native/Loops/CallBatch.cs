@@ -2,53 +2,53 @@ using System.Diagnostics;
 
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Calls that a thread makes one after the other, and what they have left to be done once for several of them: their sends.</summary>
+/// <summary>Calls that one thread makes in a row, and the flush that they share.</summary>
 /// <remarks>
 /// <para>
-/// A send after another one costs less than one between two handlers. The processor still has the network stack's code in its caches, and the application's does not have to come back after each;
-/// and who has to be woken for the first, a peer on the same machine or the other side of a virtual adapter, is mostly awake for the next.
+/// A send right after another send costs less than a send between two handlers: the network stack's code is still in the processor's caches, and a receiver on the same machine that the first send woke
+/// is awake for the next.
 /// </para>
 /// <para>
-/// But somebody waits for what is left. It is done as soon as the thread has no more calls to make, and otherwise after the first call that ends later than <see cref="Limit"/> after the batch began, or after the last time:
-/// what takes longer than that keeps nothing back. Whoever leaves something has it looked after (<see cref="EventLoop.Watch"/>), since a call may block.
+/// A peer waits for what is flushed. The flush runs when the thread has no more calls to make, and otherwise after the first call that ends later than <see cref="Limit"/> after the batch began or was flushed last. A call may block, so
+/// the connections whose output is deferred are monitored as well (<see cref="EventLoop.Watch"/>).
 /// </para>
-/// <para>It belongs to its thread, and not to a loop: a thread that has lost its loop in a call does what it has left itself.</para>
+/// <para>The batch belongs to its thread, not to a loop. A thread that has lost its loop in a call runs the flush itself.</para>
 /// </remarks>
 internal sealed class CallBatch
 {
-    /// <summary>For so long calls go on being made while something is left.</summary>
+    /// <summary>How long calls are made before the flush runs.</summary>
     private static readonly TimeSpan Limit = TimeSpan.FromMicroseconds(500);
 
-    private IThreadPoolWorkItem? _rest;
+    private IThreadPoolWorkItem? _flush;
 
-    // Since when calls have been made; 0 before the first that leaves something, if nobody has said so before.
+    // When the batch began or was flushed last, as a time stamp; 0 while it is empty and Begin was not called.
     private long _since;
 
-    /// <summary>Calls are about to be made, of which there may be several.</summary>
+    /// <summary>Begins to measure the time, before the first of several calls.</summary>
     internal void Begin() => _since = Stopwatch.GetTimestamp();
 
-    /// <summary>Takes note of what a call has left.</summary>
-    internal void Leave(IThreadPoolWorkItem? rest, EventLoop loop)
+    /// <summary>Adds the flush that a call has returned; <see langword="null"/> and one that is already there change nothing.</summary>
+    internal void Add(IThreadPoolWorkItem? flush, EventLoop loop)
     {
-        if (rest is null || rest == _rest)
+        if (flush is null || flush == _flush)
         {
             return;
         }
 
-        if (_rest is not null)
+        if (_flush is not null)
         {
-            // Somebody else's.
-            Finish(loop);
+            // The flush of another kind of call.
+            Flush(loop);
         }
 
-        _rest = rest;
+        _flush = flush;
         _since = _since == 0 ? Stopwatch.GetTimestamp() : _since;
     }
 
-    /// <summary>Does what is left, if that has waited for long enough. After a call, when there may be others.</summary>
-    internal void FinishIfDue(EventLoop loop)
+    /// <summary>Runs the flush if it has waited for <see cref="Limit"/>. Between two calls.</summary>
+    internal void FlushIfDue(EventLoop loop)
     {
-        if (_rest is null)
+        if (_flush is null)
         {
             return;
         }
@@ -56,31 +56,31 @@ internal sealed class CallBatch
         var now = Stopwatch.GetTimestamp();
         if (Stopwatch.GetElapsedTime(_since, now) >= Limit)
         {
-            Finish(loop);
+            Flush(loop);
             _since = now;
         }
     }
 
-    /// <summary>Does what is left.</summary>
-    /// <param name="loop">Who is told of what that throws.</param>
-    internal void Finish(EventLoop loop)
+    /// <summary>Runs the flush, if there is one.</summary>
+    /// <param name="loop">The loop to which an exception of the flush is reported.</param>
+    internal void Flush(EventLoop loop)
     {
         _since = 0;
-        if (_rest is not { } rest)
+        if (_flush is not { } flush)
         {
             return;
         }
 
-        _rest = null;
+        _flush = null;
         try
         {
             LoopThread.Persist(
-                static rest =>
+                static flush =>
                 {
-                    rest.Execute();
+                    flush.Execute();
                     return true;
                 },
-                rest);
+                flush);
         }
         catch (Exception exception)
         {

@@ -6,26 +6,25 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>Decides on which thread a loop's call runs.</summary>
 /// <remarks>
 /// <code>
-///  Scheduling     what the last call of the same kind cost            the next one runs
-///  ThreadPool     -                                                   on the thread pool, in the loop's batch
-///  Inline         -                                                   here
-///  Adaptive       the caller has to keep the loop, or too many        on the thread pool
+///  Scheduling     what the connection's last call cost             the next one runs
+///  ThreadPool     -                                                on the thread pool, in the loop's batch
+///  Inline         -                                                here
+///  Adaptive       the caller must keep the loop, or too many       on the thread pool
 ///                 threads are blocked
-///                 little (Brief)                                      here; the monitor gives the loop away if it does not return
-///                 its user went on on the thread pool (Awaiting)      on the thread pool, in the loop's batch, unless that is stuck
-///                 time without the processor (Blocking)               here, after the loop was given to another thread; or on the pool if there is none
-///                 the processor's time (CpuBound)                     the same; but only as many at once as there are processors, and the others wait for one
+///                 little (Brief)                                   here; the monitor retakes the loop if the call does not return
+///                 little; its user went on on the pool (Awaiting)  on the thread pool, in the loop's batch; here if the pool is stuck
+///                 time, mostly waiting (Blocking)                  here, after the loop was handed off; on the pool if there is no thread for that
+///                 time of the processor (CpuBound)                 the same, with as many at once as there are processors; the others are queued
 /// </code>
 /// </remarks>
 internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, LoopThreads threads, LoopScheduling scheduling)
 {
     /// <summary>
-    /// A call that takes longer, after it has cost its thread the loop if it did, is expected to take long the next time. A thread that was only interrupted, on a
-    /// busy machine, mostly comes back earlier.
+    /// A call that runs longer than this is treated as slow the next time. For a call that lost its loop the time counts from that moment: a thread that was only preempted on a busy machine mostly returns earlier.
     /// </summary>
     internal static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
 
-    /// <summary>Runs a call, or has it run. On the loop, outside of calls, or on any other thread.</summary>
+    /// <summary>Runs a call, or has another thread run it. On the loop outside of calls, or on any other thread.</summary>
     internal void Run(ILoopCall call)
     {
         switch (scheduling)
@@ -33,7 +32,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
             case LoopScheduling.ThreadPool:
                 loop.Dispatcher!.Add(call);
                 break;
-            case LoopScheduling.Adaptive when ownership.IsExhausted || ownership.ThreadThatMayCall is null:
+            case LoopScheduling.Adaptive when ownership.IsSaturated || ownership.ThreadThatMayCall is null:
                 ThreadPool.UnsafeQueueUserWorkItem(call, preferLocal: false);
                 break;
             case LoopScheduling.Adaptive:
@@ -45,7 +44,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         }
     }
 
-    /// <summary>Makes a call on the calling thread, which keeps its loop.</summary>
+    /// <summary>Runs a call on the calling thread, which keeps its loop.</summary>
     private void RunKept(ILoopCall call)
     {
         LoopThread.NoteKeptCall(1);
@@ -53,7 +52,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         {
             if (LoopThread.Current is { } thread && thread.Loop == loop)
             {
-                thread.Calls.Leave(call.Run(), loop);
+                thread.Calls.Add(call.Run(), loop);
             }
             else
             {
@@ -66,7 +65,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         }
     }
 
-    /// <summary>Makes a call where it disturbs others the least, as far as the last time tells. By the owner.</summary>
+    /// <summary>Runs a call where its last cost says. By the owner.</summary>
     private void RunByCost(ILoopCall call)
     {
         switch (call.Cost)
@@ -86,7 +85,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         }
     }
 
-    /// <summary>Makes a call that is expected to be brief. By the owner, which may have lost the loop afterwards.</summary>
+    /// <summary>Runs a call that is expected to be brief. By the owner, which may have lost the loop afterwards.</summary>
     private void RunHere(ILoopCall call)
     {
         loop.HasMadeCalls = true;
@@ -105,10 +104,10 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
             }
         }
 
-        thread.Calls.Leave(rest, loop);
+        thread.Calls.Add(rest, loop);
     }
 
-    /// <summary>Makes a call that took long the last time, on a thread that has no loop, or none any more.</summary>
+    /// <summary>Runs a call that was slow the last time, and measures it. On a thread that owns no loop.</summary>
     private static void RunMeasured(ILoopCall call)
     {
         var before = ThreadTimes.Current;
@@ -123,16 +122,16 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         }
     }
 
-    /// <summary>What a call cost, of which not all was its own: on a busy machine others had the processor meanwhile.</summary>
+    /// <summary>What a call cost, without the time for which its thread waited for a processor.</summary>
     internal static LoopCallCost CostOf(TimeSpan elapsed, ThreadTimes spent)
     {
-        // What is taken one after the other may be interrupted in between: it waited for no longer than it did not run.
+        // The three times are not read at once. The wait was at most as long as the thread did not run.
         var own = elapsed - (spent.Waited ?? TimeSpan.Zero);
         own = own > spent.Ran ? own : spent.Ran;
         return own <= LongCall ? LoopCallCost.Brief : spent.Ran > own * 0.75 ? LoopCallCost.CpuBound : LoopCallCost.Blocking;
     }
 
-    /// <summary>Makes a call that is expected to compute, beside the loop, when there is a processor for it.</summary>
+    /// <summary>Runs a CPU-bound call beside the loop, or queues it until one of those that run has ended.</summary>
     private void RunCpuBound(ILoopCall call)
     {
         if (threads.Computing.BeginOrWait(call) is not { } place)
@@ -154,13 +153,13 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
             (this, place));
     }
 
-    /// <summary>Makes a call on this thread, which gives its loop to another one; or on the thread pool, if it has to keep it or there is no other one to be had.</summary>
+    /// <summary>Hands the loop off and runs a call on this thread; or has the thread pool run it, if this thread must keep the loop or there is no thread for it.</summary>
     private void RunBeside(ILoopCall call, Action<ILoopCall> run)
     {
         var isHandedOff = false;
         try
         {
-            isHandedOff = !ownership.IsExhausted && ownership.TryHandOff();
+            isHandedOff = !ownership.IsSaturated && ownership.TryHandOff();
         }
         finally
         {
@@ -172,7 +171,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
 
         if (isHandedOff)
         {
-            LoopThread.Current!.Calls.Finish(loop);
+            LoopThread.Current!.Calls.Flush(loop);
             run(call);
         }
     }
@@ -191,7 +190,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         AmbientState.Restore();
     }
 
-    /// <summary>Makes a call that has begun to compute, and those that wait for its end.</summary>
+    /// <summary>Runs a CPU-bound call, and then those that were queued behind it.</summary>
     private void RunQueue(ILoopCall call)
     {
         for (var next = call; next is not null; next = threads.Computing.Next())
@@ -200,12 +199,12 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
         }
     }
 
-    /// <summary>Has those run that wait for a processor: the loop ends.</summary>
+    /// <summary>Has the thread pool run the calls that are queued, because the loop ends.</summary>
     internal void RunWaiting()
     {
         foreach (var call in threads.Computing.Withdraw())
         {
-            // Timers are dropped, and so nobody would ask for them any more.
+            // The timers that would withdraw them are dropped.
             ThreadPool.UnsafeQueueUserWorkItem(RunReported, call, preferLocal: false);
         }
     }

@@ -1,9 +1,6 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>
-/// The calls of a group that computed for long the last time. As many are made at once as there are processors, since more of them would only take turns with each other, and
-/// with the loops; the others wait until one has ended.
-/// </summary>
+/// <summary>The calls of a group that were CPU-bound the last time. As many run at once as there are processors; the others are queued, since they would only compete for processors with each other and with the loops.</summary>
 internal sealed class CpuBoundCalls(int limit)
 {
     private readonly Lock _lock = new();
@@ -11,13 +8,12 @@ internal sealed class CpuBoundCalls(int limit)
     private int _running;
 
     /// <summary>
-    /// How long a call waits before it is made nevertheless. Those before it may compute for longer, or block this time, and one of them may even wait for it. The thread pool,
-    /// too, looks on for half a second before it adds a thread.
+    /// How long a call is queued before it runs anyway. The calls before it may compute for longer, may block this time, or may even wait for it. The thread pool also waits for half a second before it adds a thread.
     /// </summary>
     internal static TimeSpan MaxWaitForProcessor => TimeSpan.FromMilliseconds(500);
 
-    /// <summary>Begins a call, or has it wait.</summary>
-    /// <returns>Null when the caller has to make the call, and to ask for the <see cref="Next"/> one afterwards; its place, when it waits.</returns>
+    /// <summary>Begins a call, or queues it.</summary>
+    /// <returns>Null when the caller has to run the call, and to ask for the <see cref="Next"/> one afterwards; otherwise its place in the queue.</returns>
     internal LinkedListNode<ILoopCall>? BeginOrWait(ILoopCall call)
     {
         lock (_lock)
@@ -33,7 +29,7 @@ internal sealed class CpuBoundCalls(int limit)
     }
 
     /// <summary>Ends a call.</summary>
-    /// <returns>The one that the caller has to make then, if any waits.</returns>
+    /// <returns>The queued call that the caller has to run then, if there is one.</returns>
     internal ILoopCall? Next()
     {
         lock (_lock)
@@ -49,8 +45,8 @@ internal sealed class CpuBoundCalls(int limit)
         }
     }
 
-    /// <summary>Takes a call back, to be made now, and not counted.</summary>
-    /// <returns>False when it does not wait any more.</returns>
+    /// <summary>Takes a call out of the queue, to run uncounted.</summary>
+    /// <returns>False when it is not queued any more.</returns>
     internal bool TryWithdraw(LinkedListNode<ILoopCall> place)
     {
         lock (_lock)
@@ -65,7 +61,7 @@ internal sealed class CpuBoundCalls(int limit)
         }
     }
 
-    /// <summary>Takes back all that wait.</summary>
+    /// <summary>Takes all calls out of the queue.</summary>
     internal ILoopCall[] Withdraw()
     {
         lock (_lock)

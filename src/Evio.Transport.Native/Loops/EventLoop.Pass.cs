@@ -6,15 +6,15 @@ namespace Evio.Transport.Native;
 /// <content>The life of an event: passes of the loop, one after the other, then its beginning and its end.</content>
 public sealed partial class EventLoop
 {
-    /// <summary>Passes, one after the other: descriptors, posted calls, timers, wait. The first one begins where the thread before this one went into its call.</summary>
-    /// <returns>False when another thread has taken the loop over; true when it is to end.</returns>
+    /// <summary>Runs passes: descriptors, posted calls, timers, wait. The first pass begins at the position where the previous owner went into its call.</summary>
+    /// <returns>False when another thread owns the loop by now; true when the loop is to end.</returns>
     private bool TryGoOn(LoopThread thread)
     {
         try
         {
             while (TryDispatchEvents(thread) && TryRunWork(thread) && TryRunTimers(thread))
             {
-                thread.Calls.Finish(this);
+                thread.Calls.Flush(this);
                 if (_passBegan != 0)
                 {
                     Meter.Busy(Stopwatch.GetElapsedTime(_passBegan));
@@ -34,8 +34,8 @@ public sealed partial class EventLoop
         }
         finally
         {
-            // Also by a thread that has lost the loop in a call.
-            thread.Calls.Finish(this);
+            // A thread that has lost the loop in a call flushes as well.
+            thread.Calls.Flush(this);
         }
     }
 
@@ -60,10 +60,10 @@ public sealed partial class EventLoop
             return;
         }
 
-        // The events are kept before anything else may fail: each is reported once.
+        // An edge-triggered event is reported once, so the events are stored before anything else can fail.
         _eventCount = _poller.Wait(_timers.MillisecondsToNext());
 
-        // Before anything runs, so that what the events post costs no wake-up.
+        // Marked as awake first, so that calls posted by the handlers of these events cost no wake-up.
         _work.SetAwake();
     }
 
@@ -86,11 +86,11 @@ public sealed partial class EventLoop
 
             if (_nextEvent < _eventCount)
             {
-                thread.Calls.FinishIfDue(this);
+                thread.Calls.FlushIfDue(this);
             }
         }
 
-        thread.Calls.Finish(this);
+        thread.Calls.Flush(this);
         return true;
     }
 
@@ -103,7 +103,7 @@ public sealed partial class EventLoop
                 return false;
             }
 
-            thread.Calls.FinishIfDue(this);
+            thread.Calls.FlushIfDue(this);
         }
 
         return true;
@@ -128,17 +128,17 @@ public sealed partial class EventLoop
         return true;
     }
 
-    /// <summary>Makes a posted call or a timer's.</summary>
-    /// <returns>False when another thread has taken the loop over.</returns>
+    /// <summary>Makes a posted call or a timer's call.</summary>
+    /// <returns>False when another thread owns the loop by now.</returns>
     private bool TryRun(LoopThread thread, Action<object?> callback, object? state, bool mayBlock)
     {
         if (mayBlock)
         {
-            thread.Calls.Finish(this);
+            thread.Calls.Flush(this);
         }
 
         mayBlock &= _scheduling == LoopScheduling.Adaptive && !_ending;
-        if (mayBlock && Ownership.IsExhausted)
+        if (mayBlock && Ownership.IsSaturated)
         {
             ThreadPool.UnsafeQueueUserWorkItem(
                 static state =>
@@ -214,7 +214,7 @@ public sealed partial class EventLoop
         await _ended.Task.ConfigureAwait(false);
     }
 
-    /// <summary>Runs the loop on the calling thread, the owner, until it ends or another thread has taken it over.</summary>
+    /// <summary>Runs the loop on the calling thread, its owner, until the loop ends or is another thread's.</summary>
     internal void Run(LoopThread thread)
     {
         try
@@ -227,7 +227,7 @@ public sealed partial class EventLoop
         }
         catch (Exception exception) when (thread.Loop == this)
         {
-            // The poller itself failed. The loop cannot go on, but its connections are told, and nobody waits for ever.
+            // The poller itself has failed. The loop ends, and its connections are closed.
             HasFailed = true;
             _ending = true;
             _group.OnLoopFailed(this, exception);
@@ -244,7 +244,7 @@ public sealed partial class EventLoop
         }
         catch (Exception exception)
         {
-            // A want of memory. The loop has ended nevertheless, and its thread is to end in order.
+            // Out of memory, for example. The loop has ended nevertheless, and its thread ends in order.
             Report(exception);
         }
     }
@@ -259,7 +259,7 @@ public sealed partial class EventLoop
             }
             catch (ThreadInterruptedException) when (thread.Loop == this)
             {
-                // User code has called Thread.Interrupt for this thread, which ended its next wait for a lock. Where the pass is stands in the loop, and it goes on there.
+                // User code has called Thread.Interrupt for this thread, which ended its next wait for a lock. The pass goes on from the position that the loop has stored.
             }
         }
     }
@@ -277,13 +277,13 @@ public sealed partial class EventLoop
         }
         catch (Exception exception) when (!_started.Task.IsCompleted)
         {
-            // Its creator is told, and ends all loops.
+            // The creator of the group gets the exception, and ends all loops.
             _stopping = true;
             _started.SetException(exception);
         }
         catch (Exception exception)
         {
-            // The processor has gone meanwhile. The loop goes on elsewhere.
+            // The processor has been taken offline since the start. The loop goes on unbound.
             Report(exception);
         }
     }
@@ -300,7 +300,7 @@ public sealed partial class EventLoop
         }
     }
 
-    /// <summary>Hands on what user code threw that nobody else can be told of.</summary>
+    /// <summary>Reports an exception of user code that no caller can receive.</summary>
     internal void Report(Exception exception) => _group.OnUnhandledException(this, exception);
 
     private void End(LoopThread thread)
@@ -311,8 +311,8 @@ public sealed partial class EventLoop
         {
             _work.BeginEnd();
 
-            // Closing one target may post work, and work (a connection that is being handed over) may bring another target. The queue is closed last,
-            // so that until then others' calls still run here, and not beside this.
+            // Closing a target may post work, and posted work (a connection in transit, for example) may bring another target. The queue is closed last, so that calls of other threads
+            // still run here until then, and not at the same time as this.
             do
             {
                 foreach (var target in _registrations.Snapshot())
@@ -323,7 +323,7 @@ public sealed partial class EventLoop
 
                 _work.BeginPass();
                 _ = TryRunWork(thread);
-                thread.Calls.Finish(this);
+                thread.Calls.Flush(this);
             }
             while (_registrations.Count > 0 || !_work.TryClose());
         }

@@ -4,16 +4,13 @@ using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native;
 
-/// <summary>
-/// One poller, and all descriptors, timers and posted calls that belong to it, run by one thread at a time. Loops are made by
-/// <see cref="EventLoopGroup"/>.
-/// </summary>
+/// <summary>One poller with its descriptors, timers and posted calls, run by one thread at a time. An <see cref="EventLoopGroup"/> makes the loops.</summary>
 /// <remarks>
 /// <para>
-/// A pass is: what the poller reported, then what was posted, then the timers that are due, then the wait (<see cref="TryGoOn"/>). Where the pass stands is kept here and not on a stack. So another thread can go
-/// on with it when the first one does not return from a call (<see cref="LoopOwnership"/>); that one finds out when it returns, and unwinds without touching the loop. On which thread a call of the
-/// application runs is decided by <see cref="CallPlacement"/>.
+/// A pass handles the events that the poller reported, then the posted calls, then the timers that are due, and then waits (<see cref="TryGoOn"/>). The position within the pass is kept in this object, not on a stack. When a
+/// thread does not return from a call, another thread goes on from that position (<see cref="LoopOwnership"/>). The first thread notices when it returns, and unwinds without touching the loop.
 /// </para>
+/// <para><see cref="CallPlacement"/> decides on which thread a call of the application runs.</para>
 /// </remarks>
 public sealed partial class EventLoop
 {
@@ -31,10 +28,10 @@ public sealed partial class EventLoop
     private TimeSpan _pollingDeferred;
     private bool _stopping;
 
-    // No call that may block is begun any more, so that the thread that ends the loop keeps it. Read by other threads, too.
+    // While the loop ends, no call is begun in which it could be lost: the thread that ends it keeps it. Read from any thread.
     private volatile bool _ending;
 
-    // Where the pass is: how many events the last wait brought, and the next of them. Which posted call is the next one, the queue knows.
+    // The position within the pass: the number of events that the last wait brought, and the next of them. The work queue knows its own position.
     private int _eventCount;
     private int _nextEvent;
     private long _passBegan;
@@ -45,17 +42,18 @@ public sealed partial class EventLoop
         Index = index;
         _poller = poller;
         Meter = meter;
+        TaskScheduler = new LoopTaskScheduler(this);
         _timers = new TimerQueue(() => _ = TryPostWhileEnding(static loop => ((EventLoop)loop!)._timers.TidyAsAsked(), this));
         _scheduling = options.Scheduling;
         Ownership = new LoopOwnership(this, threads, IsAdaptive);
         _placement = new CallPlacement(this, Ownership, threads, _scheduling);
-        _processor = options.Affinity.Count > 0 ? options.Affinity[index % options.Affinity.Count] : null;
+        _processor = options.LoopAffinity.Count > 0 ? options.LoopAffinity[index % options.LoopAffinity.Count] : null;
     }
 
     /// <summary>The loop's position in its group, from 0.</summary>
     public int Index { get; }
 
-    /// <summary>Whether the caller runs on this loop. In an adaptive group, and in code that may block, this can change at any moment.</summary>
+    /// <summary>Whether the caller runs on this loop. In code that may block, in an adaptive group, the answer can change at any moment.</summary>
     public bool IsCurrent => Ownership.IsCurrent;
 
     /// <summary>
@@ -67,16 +65,16 @@ public sealed partial class EventLoop
     /// <summary>Whether the loop has ended because its poller has failed.</summary>
     internal bool HasFailed { get; private set; }
 
-    /// <summary>Whether a thread that does not come back from a call loses the loop.</summary>
+    /// <summary>Whether a thread that does not return from a call loses the loop.</summary>
     internal bool IsAdaptive => _scheduling == LoopScheduling.Adaptive;
 
-    /// <summary>Which thread the loop belongs to.</summary>
+    /// <summary>The protocol by which the loop changes threads.</summary>
     internal LoopOwnership Ownership { get; }
 
-    /// <summary>Who looks after the calls of the group's loops, and after what is left for later. Set before the loop starts.</summary>
+    /// <summary>The group's monitor of calls and of deferred work. Set before the loop starts.</summary>
     internal LoopMonitor Monitor { get; set; } = null!;
 
-    /// <summary>What makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes all of them.</summary>
+    /// <summary>Makes the loop's calls on the thread pool; <see langword="null"/> when the loop's thread makes all of them.</summary>
     internal PoolDispatcher? Dispatcher { get; set; }
 
     /// <summary>Whether the loop has made a call itself since it last waited. On the loop.</summary>
@@ -87,6 +85,13 @@ public sealed partial class EventLoop
 
     /// <summary>The number of open connections that the loop owns, those on their way to it included. To be read from any thread.</summary>
     public int ConnectionCount => Volatile.Read(ref _connectionCount);
+
+    /// <summary>Runs tasks on the loop, in order with the posted calls. From any thread.</summary>
+    /// <remarks>
+    /// What a task awaits, without <c>ConfigureAwait(false)</c>, continues on the loop: <c>Task.Factory.StartNew(RunAsync, token, TaskCreationOptions.None, loop.TaskScheduler).Unwrap()</c>. For blocking the rules of
+    /// <see cref="TryPost(Action{object?}, object?)"/> hold. Tasks that are queued when the loop has ended run on the thread pool.
+    /// </remarks>
+    public TaskScheduler TaskScheduler { get; }
 
     /// <summary>Has the loop make a call, after those posted before. To be used from any thread, also from the loop's own.</summary>
     /// <param name="callback">
@@ -117,8 +122,8 @@ public sealed partial class EventLoop
     internal bool TryPostWhileEnding(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: true);
 
     /// <summary>
-    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise posted, also while the loop ends. After the loop's end the caller makes it: nothing else uses then what
-    /// was the loop's.
+    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise as a posted call, also while the loop ends. After the loop's end the call runs on the calling thread, because no other thread uses
+    /// the loop's state then.
     /// </summary>
     internal void RunOnLoop(Action<object?> callback, object? state)
     {
@@ -186,12 +191,10 @@ public sealed partial class EventLoop
         return timer;
     }
 
-    /// <summary>
-    /// Has another thread look after something that the caller has left for later, and do it if it is still to be done a few milliseconds later, whatever the caller does meanwhile. To be
-    /// used from any thread.
-    /// </summary>
+    /// <summary>Has the monitor of the loops check deferred work until it is done, so that it is finished even if the caller's thread blocks. From any thread.</summary>
     /// <param name="watched">
-    /// Looked at again and again, until it says that there is nothing more to look after, or the group is disposed. What it throws is reported, once.
+    /// The work. It is checked every one to four milliseconds, until it answers <see langword="false"/> or the group is disposed. Its first exception goes to
+    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
     /// </param>
     public void Watch(IWatched watched)
     {
@@ -218,40 +221,51 @@ public sealed partial class EventLoop
     }
 
     /// <summary>
-    /// Has the loop wait for posted calls, and not look at its descriptors, the next time that it would wait: for those who have not yet done what it
-    /// found before, so that it does not interrupt them and finds more at once. On the loop.
+    /// Has the next wait of the loop ignore descriptors and wait for posted calls only. The workers that still handle the events of this pass are not interrupted then, and the next poll brings more events at once. On the loop.
     /// </summary>
-    /// <param name="limit">The longest wait. It ends with the first call that is posted and when a timer is due.</param>
+    /// <param name="limit">The longest wait. A posted call or a due timer ends it early.</param>
     internal void DeferPolling(TimeSpan limit)
     {
         Debug.Assert(IsCurrent);
         _pollingDeferred = limit;
     }
 
-    /// <summary>Where the loop's doings are counted. From any thread.</summary>
+    /// <summary>The loop's metrics. From any thread.</summary>
     internal LoopMeter Meter { get; }
 
     internal void ConnectionAdded() => Interlocked.Increment(ref _connectionCount);
 
     internal void ConnectionRemoved() => Interlocked.Decrement(ref _connectionCount);
 
-    /// <summary>Makes a target known, which is told when the loop ends, and gets the events of what is watched under its token. On the loop.</summary>
-    internal ulong Register(IPollTarget target)
+    /// <summary>Adds a target, which is told when the loop ends, and gets the events of descriptors that are registered with its token.</summary>
+    internal ulong Add(in LoopOwner owner, IPollTarget target)
     {
-        Debug.Assert(IsCurrent && !LoopThread.Current!.InCall);
+        owner.Verify();
         return _registrations.Add(target);
     }
 
-    /// <summary>Watches a stream, for as long as it is open. On the loop.</summary>
+    /// <summary>Registers a stream with the poller, for as long as it is open.</summary>
     /// <returns>0, or the error number.</returns>
-    internal int WatchStream(ulong token, int descriptor) => _poller.RegisterStream(descriptor, token);
+    internal int RegisterStream(in LoopOwner owner, ulong token, int descriptor)
+    {
+        owner.Verify();
+        return _poller.RegisterStream(descriptor, token);
+    }
 
-    /// <summary>Watches a listener. On the loop.</summary>
+    /// <summary>Registers a listener with the poller.</summary>
     /// <returns>0, or the error number.</returns>
-    internal int WatchListener(ulong token, int descriptor) => _poller.RegisterListener(descriptor, token);
+    internal int RegisterListener(in LoopOwner owner, ulong token, int descriptor)
+    {
+        owner.Verify();
+        return _poller.RegisterListener(descriptor, token);
+    }
 
-    /// <summary>Ends the watch of a descriptor that stays open; one that is closed the kernel forgets. On the loop.</summary>
-    internal void Unwatch(int descriptor) => _poller.Deregister(descriptor);
+    /// <summary>Takes a descriptor that stays open from the poller; one that is closed the kernel takes by itself.</summary>
+    internal void Deregister(in LoopOwner owner, int descriptor)
+    {
+        owner.Verify();
+        _poller.Deregister(descriptor);
+    }
 
     /// <summary>Delivers events as if the poller had reported them. On the loop.</summary>
     internal void Raise(ulong token, ReadyEvents events)
@@ -262,6 +276,10 @@ public sealed partial class EventLoop
         }
     }
 
-    /// <summary>Forgets a target: no event is delivered under its token any more. On the loop.</summary>
-    internal void Forget(ulong token) => _registrations.Remove(token);
+    /// <summary>Removes a target: no event is delivered under its token any more.</summary>
+    internal void Remove(in LoopOwner owner, ulong token)
+    {
+        owner.Verify();
+        _registrations.Remove(token);
+    }
 }

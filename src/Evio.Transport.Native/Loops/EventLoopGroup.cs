@@ -165,13 +165,13 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
     /// for example.
     /// </summary>
     /// <param name="work">What to wait for. It goes on in any case.</param>
-    /// <param name="patience">How long it may take whatever keeps it. Not negative.</param>
+    /// <param name="maxWait">How long it may take whatever keeps it. Not negative.</param>
     /// <returns>Whether <paramref name="work"/> has completed. What it has thrown is left to the caller.</returns>
-    public async Task<bool> WaitUnlessHeldAsync(Task work, TimeSpan patience)
+    public async Task<bool> WaitUnlessHeldAsync(Task work, TimeSpan maxWait)
     {
         ArgumentNullException.ThrowIfNull(work);
-        ArgumentOutOfRangeException.ThrowIfLessThan(patience, TimeSpan.Zero);
-        if (await IsCompletedWithinAsync(work, patience).ConfigureAwait(false))
+        ArgumentOutOfRangeException.ThrowIfLessThan(maxWait, TimeSpan.Zero);
+        if (await IsCompletedWithinAsync(work, maxWait).ConfigureAwait(false))
         {
             return true;
         }

@@ -30,9 +30,9 @@ public sealed class EventLoopGroupOptions
 
     /// <summary>Called when <see cref="MaxBlockedThreads"/> is reached, with that number. On any thread; it must not block.</summary>
     /// <remarks>What this and the other notifications throw goes to <see cref="OnUnhandledException"/> once, and is ignored otherwise.</remarks>
-    public Action<int>? OnThreadsExhausted { get; set; }
+    public Action<int>? OnThreadsSaturated { get; set; }
 
-    /// <summary>Called when the loops run calls themselves again, after <see cref="OnThreadsExhausted"/>. On any thread; it must not block.</summary>
+    /// <summary>Called when the loops run calls themselves again, after <see cref="OnThreadsSaturated"/>. On any thread; it must not block.</summary>
     public Action? OnThreadsRecovered { get; set; }
 
     /// <summary>Called when the system starts no further thread, with the reason. On any thread; it must not block.</summary>
@@ -58,7 +58,7 @@ public sealed class EventLoopGroupOptions
 
     /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn. Empty (the default) binds none.</summary>
     /// <remarks>The numbers are those of sched_setaffinity(2). Has no effect on systems other than Linux.</remarks>
-    public IReadOnlyList<int> Affinity { get; set; } = [];
+    public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 
     /// <summary>Makes the meter "Evio.Transport", through which the loops report; <see langword="null"/>, the default, has the group make its own.</summary>
     /// <remarks>

@@ -1,14 +1,12 @@
 namespace Evio.Transport.Native;
 
-/// <summary>
-/// Something that a thread has left for later, and that another one does in its place if that takes long (<see cref="EventLoop.Watch"/>): output that waits for more to come, for example.
-/// </summary>
+/// <summary>Deferred work, such as output that waits for more, which the monitor of the loops finishes when its own thread does not (<see cref="EventLoop.Watch"/>).</summary>
 public interface IWatched
 {
-    /// <summary>
-    /// Looks whether it is still to be done, and does it if it was so at the last look. Called every one to four milliseconds, on the thread that looks after all loops of the group: it
-    /// must not block, and is to leave to others whatever runs code of a user's.
-    /// </summary>
-    /// <returns>Whether to look again.</returns>
-    bool Look();
+    /// <summary>Finishes the work if it was pending at the previous check, too.</summary>
+    /// <returns>Whether to check again.</returns>
+    /// <remarks>
+    /// Called every one to four milliseconds, on the thread that monitors all loops of the group. It must not block, and must hand application code to other threads.
+    /// </remarks>
+    bool Check();
 }

@@ -13,11 +13,11 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
     /// The loop that accepted, if each loop has a listening socket of its own, so that it is already a random one; otherwise <see langword="null"/>.
     /// </param>
     /// <param name="accepting">The loop that accepted, which takes the connection if no other one may.</param>
-    /// <param name="handOvers">
+    /// <param name="inTransit">
     /// What is on its way to the loops, where the connection is counted if another one than <paramref name="accepting"/> gets it. A loop without room is left out,
     /// and its turn is the next one's.
     /// </param>
-    internal EventLoop Assign(EventLoop? chosenByKernel = null, EventLoop? accepting = null, HandOvers? handOvers = null)
+    internal EventLoop Assign(EventLoop? chosenByKernel = null, EventLoop? accepting = null, ConnectionsInTransit? inTransit = null)
     {
         if (balance == LoadBalance.Random && chosenByKernel is { HasEnded: false })
         {
@@ -29,37 +29,37 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
         {
             var owner = balance switch
             {
-                LoadBalance.RoundRobin => NextWithRoom(ref _next, accepting, handOvers),
-                LoadBalance.LeastConnections => Least(accepting ?? chosenByKernel ?? loops[0], accepting, handOvers),
-                _ => AnyWithRoom(accepting, handOvers),
+                LoadBalance.RoundRobin => NextWithRoom(ref _next, accepting, inTransit),
+                LoadBalance.LeastConnections => Least(accepting ?? chosenByKernel ?? loops[0], accepting, inTransit),
+                _ => AnyWithRoom(accepting, inTransit),
             };
 
             owner.ConnectionAdded();
             if (owner != accepting)
             {
-                handOvers?.Begin(owner);
+                inTransit?.Begin(owner);
             }
 
             return owner;
         }
     }
 
-    private static bool MayTake(EventLoop loop, EventLoop? accepting, HandOvers? handOvers) =>
-        !loop.HasEnded && (loop == accepting || handOvers is null || handOvers.HasRoom(loop));
+    private static bool MayTake(EventLoop loop, EventLoop? accepting, ConnectionsInTransit? inTransit) =>
+        !loop.HasEnded && (loop == accepting || inTransit is null || inTransit.HasRoom(loop));
 
-    private EventLoop AnyWithRoom(EventLoop? accepting, HandOvers? handOvers)
+    private EventLoop AnyWithRoom(EventLoop? accepting, ConnectionsInTransit? inTransit)
     {
         var next = Random.Shared.Next(loops.Length);
-        return NextWithRoom(ref next, accepting, handOvers);
+        return NextWithRoom(ref next, accepting, inTransit);
     }
 
-    private EventLoop NextWithRoom(ref int next, EventLoop? accepting, HandOvers? handOvers)
+    private EventLoop NextWithRoom(ref int next, EventLoop? accepting, ConnectionsInTransit? inTransit)
     {
         for (var i = 0; i < loops.Length; i++)
         {
             var loop = loops[next];
             next = (next + 1) % loops.Length;
-            if (MayTake(loop, accepting, handOvers))
+            if (MayTake(loop, accepting, inTransit))
             {
                 return loop;
             }
@@ -70,15 +70,15 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
 
     /// <param name="preferred">The one among equals: a loop that keeps what it has accepted hands nothing over.</param>
     /// <param name="accepting">As for <see cref="Assign"/>.</param>
-    /// <param name="handOvers">As for <see cref="Assign"/>.</param>
-    private EventLoop Least(EventLoop preferred, EventLoop? accepting, HandOvers? handOvers)
+    /// <param name="inTransit">As for <see cref="Assign"/>.</param>
+    private EventLoop Least(EventLoop preferred, EventLoop? accepting, ConnectionsInTransit? inTransit)
     {
         var least = preferred;
-        var fewest = MayTake(preferred, accepting, handOvers) ? least.ConnectionCount : int.MaxValue;
+        var fewest = MayTake(preferred, accepting, inTransit) ? least.ConnectionCount : int.MaxValue;
         for (var i = 0; i < loops.Length && fewest > 0; i++)
         {
             var count = loops[i].ConnectionCount;
-            if (count < fewest && MayTake(loops[i], accepting, handOvers))
+            if (count < fewest && MayTake(loops[i], accepting, inTransit))
             {
                 (least, fewest) = (loops[i], count);
             }

@@ -1,26 +1,25 @@
 namespace Evio.Transport.Native;
 
-/// <summary>What an <see cref="ILoopCall"/> cost the last time, by which an adaptive group decides where it is made the next time.</summary>
+/// <summary>What an <see cref="ILoopCall"/> cost the last time it ran. An adaptive group decides by it where the call runs the next time.</summary>
 public enum LoopCallCost
 {
-    /// <summary>Little: it is made on the loop's thread.</summary>
+    /// <summary>Little. The call runs on the loop's thread.</summary>
     Brief,
 
     /// <summary>
-    /// It kept its thread for more than four milliseconds, and waited for something for a part of them, or nobody has measured yet what it did: the loop goes on with another thread
-    /// before the call begins.
+    /// More than four milliseconds, in which the call waited for something; or the call was not measured yet. The loop is handed to another thread before the call runs.
     /// </summary>
     Blocking,
 
     /// <summary>
-    /// It took more than four milliseconds, and a processor for three quarters of them: it is made beside the loop, as a blocking one, but waits until fewer such calls run than there are processors (or half of
-    /// <see cref="EventLoopGroupOptions.MaxBlockedThreads"/>, if that is less), for half a second at most. More of them at once would only take turns, and the loops would have to wait for theirs.
+    /// More than four milliseconds, three quarters of them on a processor. The call runs beside the loop, as a blocking one does. It is queued, for half a second at most, while as many CPU-bound calls run as there are processors,
+    /// or half of <see cref="EventLoopGroupOptions.MaxBlockedThreads"/> if that is less.
     /// </summary>
     CpuBound,
 
     /// <summary>
-    /// Little, but what follows it runs on the thread pool, as its maker has found out, and says: it is made there, together with others. Where the thread pool has no thread for it within some
-    /// milliseconds, it is made on the loop.
+    /// Little, and what follows the call runs on the thread pool. Answered by the call itself, never set by the loop. The call runs on the thread pool, in a batch with others; on the loop's thread if the thread pool has no thread for
+    /// it within some milliseconds.
     /// </summary>
     Awaiting,
 }

@@ -2,56 +2,55 @@ using System.Diagnostics;
 
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Something that may get stuck in calls.</summary>
+/// <summary>What the monitor samples: a loop, or the workers that make its calls.</summary>
 internal interface IMonitored
 {
-    /// <summary>Whether anything runs.</summary>
+    /// <summary>Whether a call runs. From any thread.</summary>
     bool IsBusy { get; }
 
-    /// <summary>Acts if the same call runs as at the last sample. On the monitor's thread.</summary>
+    /// <summary>Takes a sample, and acts on a call that was running at the last one, too. On the monitor's thread.</summary>
     MonitorSample Sample();
 }
 
-/// <summary>What a look has found.</summary>
+/// <summary>The result of a sample.</summary>
 internal enum MonitorSample : byte
 {
-    /// <summary>Nothing runs, and nothing has run since the last look.</summary>
+    /// <summary>No call runs, and none has run since the last sample.</summary>
     Idle,
 
-    /// <summary>Calls are made, but none runs at the moment.</summary>
+    /// <summary>Calls have run since the last sample, but none runs at the moment.</summary>
     Busy,
 
-    /// <summary>A call runs that did not at the last look, or something waits for one: to be looked at again soon.</summary>
+    /// <summary>A call runs that did not run at the last sample, or work waits for a call to end. The next sample comes soon.</summary>
     InCall,
 
     /// <summary>The same call runs as at the last sample.</summary>
     Stalled,
 }
 
-/// <summary>Looks for calls that do not return, as long as any are made. While none are it sleeps.</summary>
+/// <summary>Finds calls that do not return, and deferred work that is not done. Sleeps while there are none.</summary>
 /// <remarks>
-/// A look costs some twenty microseconds, nearly all of it for waking up. A server whose handlers never block should not pay for a thousand of them a second: so whoever is
-/// seen in a call is looked at again after a millisecond, and everybody else after four. Where calls have been overdue lately it is a millisecond always.
+/// A tick costs about twenty microseconds, nearly all of it for the wake-up, which a server whose handlers never block should not pay a thousand times per second. So the next tick comes after one millisecond when a call was seen,
+/// and after four otherwise. For a while after a stalled call every tick comes after one millisecond.
 /// </remarks>
 internal sealed class LoopMonitor
 {
-    // These two decide when a loop is given away: from one to five milliseconds after its call has begun.
+    // Together they decide when a loop is retaken: one to five milliseconds after its call has begun.
     private static readonly TimeSpan RecheckInterval = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan UsualInterval = TimeSpan.FromMilliseconds(4);
 
-    /// <summary>For so long it looks after what others have left for later, before it looks at the loops again.</summary>
-    private static readonly TimeSpan LongestLook = TimeSpan.FromMilliseconds(1);
+    /// <summary>How long a tick checks deferred work before the loops are sampled again.</summary>
+    private static readonly TimeSpan MaxCheckTime = TimeSpan.FromMilliseconds(1);
 
-    /// <summary>For how many looks one overdue call has it expect others.</summary>
+    /// <summary>The number of ticks for which a stalled call lets the monitor expect others.</summary>
     private const int SamplesAfterStall = 256;
 
     /// <summary>
-    /// After how many looks at nothing it sleeps. Being woken costs the loop a system call, which a server with some hundred requests a second should not
-    /// pay for each of them.
+    /// The number of idle ticks before the monitor sleeps. To wake it costs the loop a system call, which a server with some hundred requests per second should not pay for each of them.
     /// </summary>
     private const int SamplesBeforeSleep = 4;
 
-    private readonly Func<MonitorSample>[] _looks;
+    private readonly Func<MonitorSample>[] _samplers;
     private readonly IMonitored[] _monitored;
     private readonly Notifications _notifications;
     private readonly string _name;
@@ -59,24 +58,24 @@ internal sealed class LoopMonitor
 
     private readonly Lock _watchLock = new();
 
-    // Guarded by the lock, and read without it. It sleeps until it is first needed, and has no thread before that.
+    // Written under the lock, read without it. The monitor sleeps until it is first needed, and has no thread before that.
     private Thread? _thread;
     private bool _asleep = true;
     private bool _stopping;
 
-    // What it looks after for others, guarded by its lock, and the list that it goes through while others add to this one.
+    // Deferred work, guarded by its lock; and the list that a tick goes through while other threads add to the first one.
     private List<IWatched> _watched = [];
-    private List<IWatched> _looking = [];
+    private List<IWatched> _checking = [];
 
     internal LoopMonitor(IEnumerable<IMonitored> monitored, Notifications notifications, string name)
     {
         _notifications = notifications;
         _monitored = [.. monitored];
-        _looks = [.. _monitored.Select(static monitored => (Func<MonitorSample>)monitored.Sample), LookAfterWatched];
+        _samplers = [.. _monitored.Select(static monitored => (Func<MonitorSample>)monitored.Sample), CheckWatched];
         _name = name;
     }
 
-    /// <summary>Starts its thread, which is otherwise done when it is needed.</summary>
+    /// <summary>Starts the monitor's thread now rather than when it is first needed.</summary>
     /// <exception cref="OutOfMemoryException">The system starts no thread.</exception>
     internal void Start()
     {
@@ -86,27 +85,27 @@ internal sealed class LoopMonitor
         }
     }
 
-    /// <summary>Looks after something until that says that there is nothing more to look after. From any thread.</summary>
+    /// <summary>Checks deferred work at each tick until it is done. From any thread.</summary>
     internal void Watch(IWatched watched)
     {
         _ = LoopThread.Persist(static adding => adding.Monitor.TryAdd(adding.Watched), (Monitor: this, Watched: watched));
 
-        // Either this sees that it is asleep, or it sees what there is to look after.
+        // Either this thread sees that the monitor sleeps, or the monitor sees the work before it sleeps.
         Interlocked.MemoryBarrier();
         Touch();
     }
 
-    /// <summary>To be called after a call has begun: <see cref="IMonitored.IsBusy"/> is true by a full fence. From any thread.</summary>
+    /// <summary>Wakes the monitor if it sleeps. After a call has begun, and <see cref="IMonitored.IsBusy"/> was made true with a full fence. From any thread.</summary>
     internal void Touch()
     {
         if (Volatile.Read(ref _asleep))
         {
-            // By a thread that is in a call already: nothing may come out of here (Thread.Interrupt).
+            // The thread is in a call already, so an interruption (Thread.Interrupt) must not throw here.
             LoopThread.Persist(Wake);
         }
     }
 
-    /// <summary>Ends it, and waits for its thread.</summary>
+    /// <summary>Ends the monitor, and waits for its thread.</summary>
     internal void Stop()
     {
         Thread? thread;
@@ -156,7 +155,7 @@ internal sealed class LoopMonitor
         }
         catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
         {
-            // The system starts no thread. Who comes next tries again.
+            // The system starts no thread. The next call tries again.
             _notifications.ReportOnce(exception);
             return false;
         }
@@ -177,9 +176,9 @@ internal sealed class LoopMonitor
             }
 
             var most = MonitorSample.Idle;
-            foreach (var look in _looks)
+            foreach (var sampler in _samplers)
             {
-                var sample = LookAt(look);
+                var sample = TakeSample(sampler);
                 most = sample > most ? sample : most;
             }
 
@@ -187,7 +186,7 @@ internal sealed class LoopMonitor
             expected = most == MonitorSample.Stalled ? SamplesAfterStall : Math.Max(0, expected - 1);
             idleSamples = most == MonitorSample.Idle ? idleSamples + 1 : 0;
 
-            // Seen in a call twice in a row without being stalled: it is another call each time, so these are short.
+            // In a call at two samples in a row and not stalled means two different calls: calls are short here.
             last = last == MonitorSample.InCall && most == MonitorSample.InCall ? MonitorSample.Busy : most;
             if (idleSamples == SamplesBeforeSleep)
             {
@@ -197,21 +196,21 @@ internal sealed class LoopMonitor
         }
     }
 
-    private MonitorSample LookAt(Func<MonitorSample> look)
+    private MonitorSample TakeSample(Func<MonitorSample> sampler)
     {
         try
         {
-            return look();
+            return sampler();
         }
         catch (Exception exception)
         {
-            // A want of memory. The next look may be better, and the other loops depend on this thread.
+            // Out of memory, for example. The next tick may succeed, and all loops depend on this thread.
             _notifications.ReportOnce(exception);
             return MonitorSample.Busy;
         }
     }
 
-    private MonitorSample LookAfterWatched()
+    private MonitorSample CheckWatched()
     {
         if (_watched.Count == 0)
         {
@@ -220,41 +219,41 @@ internal sealed class LoopMonitor
 
         lock (_watchLock)
         {
-            (_watched, _looking) = (_looking, _watched);
+            (_watched, _checking) = (_checking, _watched);
         }
 
         var began = Stopwatch.GetTimestamp();
         var (next, kept) = (0, 0);
-        while (next < _looking.Count && (next % 16 != 0 || Stopwatch.GetElapsedTime(began) < LongestLook))
+        while (next < _checking.Count && (next % 16 != 0 || Stopwatch.GetElapsedTime(began) < MaxCheckTime))
         {
-            var watched = _looking[next++];
-            if (!IsThrough(watched))
+            var watched = _checking[next++];
+            if (!IsDone(watched))
             {
-                _looking[kept++] = watched;
+                _checking[kept++] = watched;
             }
         }
 
-        // Those that there was no time for come first the next time.
-        var isLeft = next < _looking.Count;
+        // Work that there was no time for comes first at the next tick.
+        var isLeft = next < _checking.Count;
         lock (_watchLock)
         {
             if (isLeft)
             {
-                _watched.InsertRange(0, _looking[next..]);
+                _watched.InsertRange(0, _checking[next..]);
             }
 
-            _watched.AddRange(_looking[..kept]);
+            _watched.AddRange(_checking[..kept]);
         }
 
-        _looking.Clear();
+        _checking.Clear();
         return isLeft ? MonitorSample.Stalled : kept > 0 ? MonitorSample.InCall : MonitorSample.Busy;
     }
 
-    private bool IsThrough(IWatched watched)
+    private bool IsDone(IWatched watched)
     {
         try
         {
-            return !watched.Look();
+            return !watched.Check();
         }
         catch (Exception exception)
         {
@@ -267,7 +266,7 @@ internal sealed class LoopMonitor
     {
         Volatile.Write(ref _asleep, true);
 
-        // Either this sees the call that has just begun, or whoever began it sees that this is asleep.
+        // Either this sees the call that has just begun, or the thread that began it sees that the monitor sleeps.
         Interlocked.MemoryBarrier();
         if (_watched.Count > 0 || _monitored.Any(static monitored => monitored.IsBusy))
         {

@@ -1,10 +1,10 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Which thread a loop belongs to at the moment, and how it changes hands.</summary>
+/// <summary>Which thread owns a loop, and how the loop changes owners.</summary>
 /// <remarks>
 /// <para>
-/// Everything of a loop belongs to one thread at a time. In an adaptive group a call may take it away: the thread that executes the call stays the owner only if it returns before the monitor gives the loop
-/// to another thread. So code that comes after a call asks again, by the result of the method that ended the call; and code that may run inside of a call asks by <see cref="Enter"/>.
+/// One thread at a time owns everything that belongs to a loop. In an adaptive group the owner can lose the loop while it executes a call: the monitor retakes the loop from a call that does not return, and gives it to another
+/// thread. Code after a call therefore checks the result of the method that ended the call, and code that may run inside of a call asks by <see cref="Enter"/>.
 /// </para>
 /// <code>
 ///  the calling thread...                          Enter              the loop meanwhile
@@ -14,32 +14,35 @@ namespace Evio.Transport.Native.Loops;
 ///  is in a call, and has lost the loop            no owner           it is another thread's
 /// </code>
 /// <para>
-/// <see cref="TryBeginCall"/> begins a call in which the loop may be lost, if the group is adaptive, and <see cref="TryReturnFromCall"/> ends it. <see cref="TryHandOff"/> gives the loop away
-/// before a call that is expected to take long. <see cref="LoopHold"/> forbids both on its thread. One word says who the owner is, and changes by compare-and-swap (<see cref="OwnershipWord"/>).
+/// <see cref="TryBeginCall"/> begins a call in which the loop can be lost, if the group is adaptive, and <see cref="TryReturnFromCall"/> ends it. <see cref="TryHandOff"/> gives the loop away
+/// before a call that is expected to be slow. A <see cref="LoopHold"/> forbids both on its thread. One word holds the owner's epoch and changes by compare-and-swap (<see cref="OwnershipWord"/>).
 /// </para>
 /// </remarks>
 internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool isAdaptive) : IMonitored
 {
     private OwnershipWord _ownership;
 
-    // The owner, as the thread that has made it the owner has written it; and what the monitor saw at the last look.
+    // The owner, written by the thread that appointed it; and the word of the monitor's last sample.
     private LoopThread? _thread;
     private long _seen;
 
-    /// <summary>Whether the caller is the owner, or was when it began the call that it is in and has not lost the loop so far. From any thread.</summary>
+    /// <summary>Whether the caller owns the loop, or is in a call and has not lost the loop so far. From any thread.</summary>
     internal bool IsCurrent => LoopThread.Current is { } thread && thread.Loop == loop && _ownership.IsEpoch(thread.Epoch);
 
-    /// <summary>Whether so many threads are blocked that this loop leaves calls that may block to the thread pool. By the owner.</summary>
-    internal bool IsExhausted => threads.IsExhausted && !loop.HasEnded;
+    /// <summary>Whether the calling thread runs the loop, and is in no call in which it could lose it.</summary>
+    internal bool IsCallersOutsideOfCalls => LoopThread.Current is { InCall: false } thread && thread.Loop == loop;
 
-    /// <summary>The calling thread, if it is the owner, is in no call and under no <see cref="LoopHold"/>, and may lose the loop in one.</summary>
+    /// <summary>Whether so many threads are blocked that this loop hands calls that may block to the thread pool. By the owner.</summary>
+    internal bool IsSaturated => threads.IsSaturated && !loop.HasEnded;
+
+    /// <summary>The calling thread, if it is the owner and may begin a call in which it can lose the loop: it is in no call, and under no <see cref="LoopHold"/>.</summary>
     internal LoopThread? ThreadThatMayCall =>
         isAdaptive && LoopThread.Current is { InCall: false, Holds: 0 } thread && thread.Loop == loop && !loop.HasEnded ? thread : null;
 
-    /// <summary>Whether the calling thread is under a <see cref="LoopHold"/> on this loop, and the loop is one that could be lost otherwise. By the owner.</summary>
+    /// <summary>Whether a <see cref="LoopHold"/> of the calling thread keeps this loop, which could be lost otherwise. By the owner.</summary>
     internal bool IsHeld => isAdaptive && !loop.HasEnded && LoopThread.Current is { Holds: > 0 } thread && thread.Loop == loop;
 
-    /// <summary>The user code that keeps the loop at the moment, by a number that no other call has; 0 when there is none. From any thread.</summary>
+    /// <summary>The unique number of the user code that keeps the loop at the moment; 0 when there is none. From any thread.</summary>
     internal long KeptCall => Volatile.Read(ref _thread)?.KeptCall ?? 0;
 
     /// <summary>Whether the loop has had a thread.</summary>
@@ -52,7 +55,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         _thread.Assign(loop, 0);
     }
 
-    /// <summary>Asks for leave to touch what belongs to the loop, for as long as the result is not disposed of.</summary>
+    /// <summary>Asks for the loop, until the result is disposed of. From any thread.</summary>
     internal LoopOwner Enter()
     {
         if (LoopThread.Current is not { } thread || thread.Loop != loop)
@@ -77,7 +80,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     /// <summary>Goes on with the call that <see cref="Enter"/> has interrupted.</summary>
     internal void ResumeCall(LoopThread thread)
     {
-        // A thread that has lost the loop meanwhile, in a call within, has nothing to go on with.
+        // A nested call may have lost the loop. Then there is nothing to resume.
         if (thread.Loop == loop)
         {
             thread.InCall = true;
@@ -85,7 +88,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         }
     }
 
-    /// <summary>Begins a call, in which the loop may be lost. By the owner.</summary>
+    /// <summary>Begins a call in which the loop can be lost. By the owner.</summary>
     internal void BeginCall(LoopThread thread)
     {
         thread.InCall = true;
@@ -94,7 +97,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     }
 
     /// <summary>Ends the call.</summary>
-    /// <returns>False when the loop is another thread's.</returns>
+    /// <returns>False when another thread owns the loop.</returns>
     internal bool TryReturn(LoopThread thread)
     {
         thread.InCall = false;
@@ -108,10 +111,9 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     }
 
     /// <summary>
-    /// Begins a call for code that does not fit an <see cref="ILoopCall"/>, if the group is adaptive. By the owner, which has to
-    /// call <see cref="TryReturnFromCall"/>.
+    /// Begins a call for code that is no <see cref="ILoopCall"/>, if the group is adaptive. By the owner, which ends it by <see cref="TryReturnFromCall"/>.
     /// </summary>
-    /// <returns>False when the code keeps the loop.</returns>
+    /// <returns>False when the loop cannot be lost in the code.</returns>
     internal bool TryBeginCall()
     {
         if (ThreadThatMayCall is not { } thread)
@@ -124,9 +126,9 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         return true;
     }
 
-    /// <summary>Ends the call before which <see cref="TryBeginCall"/> was asked.</summary>
-    /// <param name="begun">What it has answered.</param>
-    /// <returns>False when the loop is another thread's: the caller must not touch what belongs to it any more.</returns>
+    /// <summary>Ends what <see cref="TryBeginCall"/> has begun.</summary>
+    /// <param name="begun">The answer of <see cref="TryBeginCall"/>.</param>
+    /// <returns>False when another thread owns the loop. The caller must not touch anything that belongs to the loop then.</returns>
     internal bool TryReturnFromCall(bool begun)
     {
         if (begun)
@@ -138,7 +140,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         return true;
     }
 
-    /// <summary>Gives the loop to another thread before a call that is expected to take long, which would only hold it up.</summary>
+    /// <summary>Gives the loop to another thread before a call that is expected to be slow.</summary>
     /// <returns>False when the caller is not the owner, or has to keep the loop.</returns>
     internal bool TryHandOff()
     {
@@ -160,7 +162,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         threads.Retry();
         var sample = _ownership.Sample(ref _seen);
 
-        // First the thread, which may be hard to get, then the loop, which so is nobody's at no time.
+        // The thread is taken first, because there may be none. So the loop has an owner at every moment.
         if (sample == MonitorSample.Stalled && threads.Take() is { } thread)
         {
             if (threads.TryRetake(_thread!, ref _ownership, _seen, out var epoch))
@@ -176,23 +178,36 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
         return sample;
     }
 
-    /// <summary>Has a thread go on with the loop, whose owner it is by now.</summary>
+    /// <summary>Starts a thread on the loop that it owns by now.</summary>
     private void Assign(LoopThread thread, long epoch)
     {
         _thread = thread;
         loop.Meter.TakenOver();
         thread.Assign(loop, epoch);
-        threads.NoteTakeOver();
+        threads.NoteHandOver();
     }
 }
 
-/// <summary>The answer of <see cref="LoopOwnership.Enter"/>. Whoever has one that <see cref="IsOwner"/> may touch what belongs to the loop until it is disposed of.</summary>
+/// <summary>
+/// The answer of <see cref="LoopOwnership.Enter"/>. While one that <see cref="IsOwner"/> is not disposed of, its holder may touch what belongs to the loop. The members that do (registrations, shared
+/// blocks) ask for it as an argument, and refuse one whose thread has lost the loop in a call since.
+/// </summary>
 /// <param name="ownership">The loop's; <see langword="null"/> when the caller is not the owner.</param>
 /// <param name="interrupted">The calling thread, if it is in a call, which goes on afterwards.</param>
 internal readonly ref struct LoopOwner(LoopOwnership? ownership, LoopThread? interrupted)
 {
     /// <summary>Whether the loop is the caller's.</summary>
     internal bool IsOwner => ownership is not null;
+
+    /// <summary>Refuses to go on unless the loop is still the caller's.</summary>
+    /// <exception cref="InvalidOperationException">The caller is not the owner, or not any more.</exception>
+    internal void Verify()
+    {
+        if (ownership?.IsCallersOutsideOfCalls != true)
+        {
+            throw new InvalidOperationException("What belongs to a loop is touched by its owner only.");
+        }
+    }
 
     public void Dispose()
     {

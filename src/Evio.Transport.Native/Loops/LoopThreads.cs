@@ -3,53 +3,54 @@ using System.Diagnostics;
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// The threads of a group: one for each loop, and in an adaptive group those that are blocked (they lost their loop in a call that has not returned) and
-/// the spares, which were blocked and wait to take over a loop.
+/// The threads of a group: an owner for each loop and, in an adaptive group, blocked threads (which lost their loop in a call that has not returned) and parked threads (which were blocked and wait for another loop).
 /// </summary>
 /// <remarks>
-/// Their number is bounded. With <c>limit</c> blocked threads the group is <see cref="IsExhausted"/>, and its loops leave further calls to the thread
-/// pool. Each may be in one call at that moment and lose its thread as well. So there are never more than twice the loops and the limit together.
-/// The same holds while the system starts no thread, for want of memory or descriptors: each loop keeps the thread that it has, and the monitor tries again.
+/// <para>
+/// With <see cref="EventLoopGroupOptions.MaxBlockedThreads"/> blocked threads the group is <see cref="IsSaturated"/>, and its loops hand further calls to the thread pool. Each loop may be in a call at that moment and lose its thread as
+/// well, so there are never more threads than that number and twice the loops together.
+/// </para>
+/// <para>While the system starts no thread, each loop keeps its thread, and the monitor tries again.</para>
 /// </remarks>
-/// <param name="options">The group's.</param>
-/// <param name="notifications">Calls what the group's user wants to be told.</param>
+/// <param name="options">The group's options.</param>
+/// <param name="notifications">Calls the notifications of the options.</param>
 internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications notifications)
 {
-    /// <summary>How long after the system has refused a thread the next one is asked for.</summary>
+    /// <summary>The time between two attempts to start a thread after the system has refused one.</summary>
     private static readonly TimeSpan RetryInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly Lock _lock = new();
 
-    // The last one is taken first, so that those that are not needed come to the end of their time.
+    // A stack: threads that are not needed stay at the bottom until they time out.
     private readonly List<LoopThread> _parked = [];
     private readonly HashSet<LoopThread> _running = [];
     private int _blocked;
     private int _made;
     private bool _closed;
-    private volatile bool _exhausted;
+    private volatile bool _saturated;
 
-    // Why the system has started no thread, until it starts one; and when it was asked.
+    // Why the system has started no thread, until it starts one; and when it refused.
     private volatile Exception? _startFailure;
     private long _startFailed;
 
-    /// <summary>The calls for which threads are blocked because they compute. They leave half of the blocked threads to those that block.</summary>
+    /// <summary>The CPU-bound calls of the group. They take at most half of the threads that may be blocked.</summary>
     internal CpuBoundCalls Computing { get; } = new(Math.Clamp(options.MaxBlockedThreads / 2, 1, Environment.ProcessorCount));
 
-    /// <summary>How long a spare waits for a loop before it ends.</summary>
+    /// <summary>How long a parked thread waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);
 
-    /// <summary>Whether the loops must not risk their threads: too many are blocked, or there is no other one to be had.</summary>
-    internal bool IsExhausted => _exhausted || IsShort;
+    /// <summary>Whether the loops must keep their threads: too many are blocked, or the system starts none.</summary>
+    internal bool IsSaturated => _saturated || IsShort;
 
-    /// <summary>Whether the system has started no thread when it was asked last.</summary>
+    /// <summary>Whether the system refused the last thread.</summary>
     internal bool IsShort => _startFailure is not null;
 
-    /// <summary>Takes a spare, or makes a thread, for a group that is being made.</summary>
+    /// <summary>Takes or starts a thread for a loop of a new group.</summary>
     /// <exception cref="InvalidOperationException">The system starts no thread.</exception>
     internal LoopThread TakeFirst() =>
         Take() ?? throw new InvalidOperationException("No thread could be started for an event loop.", _startFailure);
 
-    /// <summary>Takes a spare, or makes a thread. It is to be given a loop, or back.</summary>
+    /// <summary>Takes a parked thread, or starts one. The caller gives it a loop, or returns it.</summary>
     /// <returns>Null when the group is closing, or the system starts no thread.</returns>
     internal LoopThread? Take()
     {
@@ -63,10 +64,10 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
 
             if (_parked.Count > 0)
             {
-                var spare = _parked[^1];
+                var parked = _parked[^1];
                 _parked.RemoveAt(_parked.Count - 1);
-                _running.Add(spare);
-                return spare;
+                _running.Add(parked);
+                return parked;
             }
 
             if (TryStart(out var started) is not { } reason)
@@ -89,7 +90,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         return null;
     }
 
-    /// <summary>Makes a thread.</summary>
+    /// <summary>Starts a thread.</summary>
     /// <returns>Why the system has not started it, or null.</returns>
     private Exception? TryStart(out LoopThread thread)
     {
@@ -102,12 +103,12 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
         catch (Exception exception) when (exception is OutOfMemoryException or ThreadStartException)
         {
-            // EAGAIN and ENOMEM (pthread_create(3)). The runtime has the first for memory as well.
+            // EAGAIN and ENOMEM (pthread_create(3)). The runtime reports both as a lack of memory.
             return exception;
         }
     }
 
-    /// <summary>Asks for a thread again after a while, if the system has started none. On the monitor's thread.</summary>
+    /// <summary>Asks the system for a thread again, if it has refused one a while ago. On the monitor's thread.</summary>
     internal void Retry()
     {
         if (IsShort && Stopwatch.GetElapsedTime(Volatile.Read(ref _startFailed)) >= RetryInterval && Take() is { } thread)
@@ -116,7 +117,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Gives back a thread that has got no loop.</summary>
+    /// <summary>Returns a thread that got no loop.</summary>
     internal void Return(LoopThread thread)
     {
         if (!TryPark(thread))
@@ -125,15 +126,15 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Takes a loop from a thread that is in a call.</summary>
-    /// <param name="thread">The thread, which is blocked then.</param>
-    /// <param name="ownership">Whose the loop is.</param>
-    /// <param name="word">The call.</param>
+    /// <summary>Retakes a loop from a thread that is in a call, and counts the thread as blocked.</summary>
+    /// <param name="thread">The thread.</param>
+    /// <param name="ownership">The loop's ownership.</param>
+    /// <param name="word">The ownership's word at the sample that found the call.</param>
     /// <param name="epoch">The new epoch.</param>
-    /// <returns>False when it came back just in time.</returns>
+    /// <returns>False when the thread has returned from the call.</returns>
     internal bool TryRetake(LoopThread thread, ref OwnershipWord ownership, long word, out long epoch)
     {
-        // Under the lock, so that the thread finds itself counted, should it come back at once.
+        // Under the lock, so that a thread that returns at once finds itself counted.
         lock (_lock)
         {
             if (!ownership.TryRetake(word, out epoch))
@@ -145,7 +146,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>A thread gives its loop to another one, and is blocked from now on.</summary>
+    /// <summary>Counts a thread that hands its loop off as blocked.</summary>
     internal void NoteBlocked(LoopThread thread) => LoopThread.Persist(() =>
     {
         lock (_lock)
@@ -163,24 +164,24 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         return true;
     }
 
-    /// <summary>A thread has lost its loop.</summary>
-    internal void NoteTakeOver()
+    /// <summary>Notes that a loop has changed threads, and reports saturation.</summary>
+    internal void NoteHandOver()
     {
         lock (_lock)
         {
-            if (_exhausted || _blocked < options.MaxBlockedThreads)
+            if (_saturated || _blocked < options.MaxBlockedThreads)
             {
                 return;
             }
 
-            _exhausted = true;
+            _saturated = true;
         }
 
-        notifications.Call(options.OnThreadsExhausted, options.MaxBlockedThreads);
+        notifications.Call(options.OnThreadsSaturated, options.MaxBlockedThreads);
     }
 
-    /// <summary>Keeps a thread that runs no loop any more for the next take-over.</summary>
-    /// <returns>False when it is to end.</returns>
+    /// <summary>Parks a thread that runs no loop any more.</summary>
+    /// <returns>False when the thread is to end.</returns>
     internal bool TryPark(LoopThread thread)
     {
         var recovered = false;
@@ -192,9 +193,9 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
             {
                 thread.IsBlocked = false;
                 _blocked--;
-                if (_exhausted && _blocked <= options.MaxBlockedThreads / 2)
+                if (_saturated && _blocked <= options.MaxBlockedThreads / 2)
                 {
-                    _exhausted = false;
+                    _saturated = false;
                     recovered = true;
                 }
             }
@@ -206,7 +207,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
             }
             else if (!_closed)
             {
-                // Whoever closes waits for it.
+                // Close waits for it.
                 _running.Add(thread);
             }
         }
@@ -219,8 +220,8 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         return park;
     }
 
-    /// <summary>Lets a parked thread end that has waited for long.</summary>
-    /// <returns>False when it is not parked any more: somebody is about to give it a loop.</returns>
+    /// <summary>Removes a parked thread that has timed out.</summary>
+    /// <returns>False when it is not parked any more: another thread is about to give it a loop.</returns>
     internal bool TryRemoveParked(LoopThread thread)
     {
         lock (_lock)
@@ -229,7 +230,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Ends the threads when no loop runs any more, and waits for all but those that are blocked, which end when they come back.</summary>
+    /// <summary>Ends the threads, after all loops have ended, and waits for them. Blocked threads are not waited for; they end when their call returns.</summary>
     internal void Close()
     {
         LoopThread[] ending;

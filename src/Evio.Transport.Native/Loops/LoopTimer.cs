@@ -4,7 +4,7 @@ using Evio.Transport.Native.Loops;
 namespace Evio.Transport.Native;
 
 /// <summary>A call that a loop makes once, at or after a moment; made by <see cref="EventLoop.Schedule"/>.</summary>
-public sealed class LoopTimer
+public sealed class LoopTimer : IDisposable
 {
     private readonly TimerQueue _queue;
 
@@ -44,6 +44,9 @@ public sealed class LoopTimer
             _queue.NoteCancelled();
         }
     }
+
+    /// <summary>The same as <see cref="Cancel"/>.</summary>
+    public void Dispose() => Cancel();
 
     internal void Fire()
     {

@@ -1,11 +1,10 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Which thread owns a job that one thread does at a time (a loop, or a queue of calls), when the owner may block in a call.</summary>
+/// <summary>The owner of a job that one thread does at a time (a loop, or a queue of calls) and that its owner can lose while it is in a call.</summary>
 /// <remarks>
 /// <para>
-/// One word holds the epoch of the ownership, and whether the owner is in a call. Every call begins a new epoch, so that a word that is the same at two
-/// samples means the same call. Every transition writes the whole word at once. Only the owner knows the epoch and makes them; <see cref="TryRetake"/> alone is for any thread. Those that
-/// another thread may contradict compare before they write.
+/// One word holds the epoch of the ownership, and a bit that is set while the owner is in a call. Every call begins a new epoch, so the same word at two samples means the same call. A transition writes the whole word at once.
+/// Only the owner knows the epoch and makes transitions, except <see cref="TryRetake"/>, which any thread may make. A transition that can race with a retake is a compare-and-swap.
 /// </para>
 /// <code>
 ///               working, epoch n       in a call, epoch n
@@ -16,8 +15,8 @@ namespace Evio.Transport.Native.Loops;
 ///  TryRetake    refused                working, n + 1, of another thread
 /// </code>
 /// <para>
-/// A thread that has lost the job still holds the epoch n, which the word will never have again. Each of its attempts to return fails, and it touches
-/// nothing of the job. Epochs have 63 bits: at a billion calls a second they last for 292 years.
+/// A thread that has lost the job still holds the epoch n, which the word never has again. Its attempts to return fail, so it touches nothing of the job. Epochs have 63 bits: they last for 292 years at a billion calls per
+/// second.
 /// </para>
 /// </remarks>
 internal struct OwnershipWord
@@ -48,19 +47,19 @@ internal struct OwnershipWord
     /// <returns>The new epoch.</returns>
     internal long BeginCall(long epoch)
     {
-        // A full fence as well: after it, the caller checks whether the monitor sleeps and has to be woken.
+        // Also the full fence before the caller's check whether the monitor sleeps.
         Interlocked.Exchange(ref _word, ((epoch + 1) << 1) | 1);
         return epoch + 1;
     }
 
-    /// <summary>Returns from a call, for good or for something that only the owner may do.</summary>
-    /// <returns>False when the job is another thread's.</returns>
+    /// <summary>Returns from a call: at its end, or for a moment to do what only the owner may do.</summary>
+    /// <returns>False when another thread owns the job.</returns>
     internal bool TryReturn(long epoch) => Interlocked.CompareExchange(ref _word, epoch << 1, (epoch << 1) | 1) == ((epoch << 1) | 1);
 
-    /// <summary>Goes on with the call that <see cref="TryReturn"/> has interrupted. It counts as the same call.</summary>
+    /// <summary>Resumes the call that <see cref="TryReturn"/> has interrupted. It counts as the same call.</summary>
     internal void ResumeCall(long epoch) => Interlocked.Exchange(ref _word, (epoch << 1) | 1);
 
-    /// <summary>Gives the job to another thread, outside of a call. By the owner, which is none then.</summary>
+    /// <summary>Gives the job to another thread, outside of a call. By the owner, which has lost the job then.</summary>
     /// <returns>The new epoch.</returns>
     internal long HandOff(long epoch)
     {

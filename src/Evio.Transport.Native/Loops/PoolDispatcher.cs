@@ -230,11 +230,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                 {
                     _epoch = _ownership.BeginCall(_epoch);
                     var began = dispatcher.Loop.IsAdaptive ? Stopwatch.GetTimestamp() : 0;
-                    _calls.Leave(call.Run(), dispatcher.Loop);
+                    _calls.Add(call.Run(), dispatcher.Loop);
                     AmbientState.Restore();
                     if (!_ownership.TryReturn(_epoch))
                     {
-                        _calls.Finish(dispatcher.Loop);
+                        _calls.Flush(dispatcher.Loop);
                         if (began != 0 && Stopwatch.GetElapsedTime(began) > CallPlacement.LongCall)
                         {
                             call.Cost = LoopCallCost.Blocking;
@@ -246,10 +246,10 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                         return;
                     }
 
-                    _calls.FinishIfDue(dispatcher.Loop);
+                    _calls.FlushIfDue(dispatcher.Loop);
                 }
 
-                _calls.Finish(dispatcher.Loop);
+                _calls.Flush(dispatcher.Loop);
 
                 // Whoever adds after this sees that there is one worker less; whoever added before is seen here.
                 Interlocked.Decrement(ref dispatcher._active);

@@ -119,11 +119,11 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
             {
                 // As there: what fails so often fails for ever, or for long.
                 failures = 0;
-                await new LoopTurn(Loop, DatagramSocket.Pause);
+                await new ResumeOnLoop(Loop, DatagramSocket.Pause);
             }
             else if (length < 0 || !Loop.IsCurrent || receives % MaxReceivesPerTurn == 0)
             {
-                await new LoopTurn(Loop);
+                await new ResumeOnLoop(Loop);
             }
 
             if (length >= 0 && !_closed)

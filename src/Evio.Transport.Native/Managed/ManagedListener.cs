@@ -24,7 +24,7 @@ internal sealed class ManagedListener : IServerListener
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     // How many more connections may be on their way to all loops. Some loop has room as long as one may.
     private readonly SemaphoreSlim _room;
-    private readonly HandOvers _handOvers;
+    private readonly ConnectionsInTransit _inTransit;
     private State _state;
     private int _failures;
 
@@ -40,7 +40,7 @@ internal sealed class ManagedListener : IServerListener
         _socketFile = socketFile;
         var backlog = new StreamListenerOptions().Backlog;
         _room = new SemaphoreSlim(backlog * server.NumLoops);
-        _handOvers = new HandOvers(server.NumLoops, backlog);
+        _inTransit = new ConnectionsInTransit(server.NumLoops, backlog);
     }
 
     private enum State
@@ -215,7 +215,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void HandOver(Socket accepted)
     {
-        var owner = _server.Group.Balancer.Assign(handOvers: _handOvers);
+        var owner = _server.Group.Balancer.Assign(inTransit: _inTransit);
         ManagedStreamSocket socket;
         try
         {
@@ -262,7 +262,7 @@ internal sealed class ManagedListener : IServerListener
 
     private void EndHandOver(EventLoop owner)
     {
-        _handOvers.End(owner);
+        _inTransit.End(owner);
         _room.Release();
     }
 

@@ -78,13 +78,14 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     public void Start(IStreamHandler handler)
     {
-        if (!Loop.IsCurrent || _handler is not null || Volatile.Read(ref _closeRequested) != 0)
+        using var owner = Loop.Ownership.Enter();
+        if (!owner.IsOwner || _handler is not null || Volatile.Read(ref _closeRequested) != 0)
         {
             throw new InvalidOperationException("A socket is started once, on its loop, while it is open.");
         }
 
         _handler = handler;
-        _token = Loop.Register(this);
+        _token = Loop.Add(owner, this);
         AwaitInput();
     }
 
@@ -242,7 +243,8 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     public Socket Detach()
     {
-        if (!Loop.IsCurrent)
+        using var owner = Loop.Ownership.Enter();
+        if (!owner.IsOwner)
         {
             throw new InvalidOperationException("A socket is detached on its loop.");
         }
@@ -250,7 +252,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
         ObjectDisposedException.ThrowIf(Interlocked.Exchange(ref _closeRequested, 1) != 0 || _ended, this);
         Debug.Assert(!_awaitsRoom, "The owner detaches when everything is sent.");
         _ended = true;
-        Loop.Forget(_token);
+        Loop.Remove(owner, _token);
         Loop.ConnectionRemoved();
 
         // The pending receive leaves the socket's queue before this returns, unless it is completing at this moment. In either case it takes no byte.
@@ -261,7 +263,12 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     private void CloseOnLoop()
     {
-        Loop.Forget(_token);
+        if (_handler is not null)
+        {
+            using var owner = Loop.Ownership.Enter();
+            Loop.Remove(owner, _token);
+        }
+
         Loop.ConnectionRemoved();
 
         // The BCL resets a connection whose close cancels a pending operation, unless its output was shut before.

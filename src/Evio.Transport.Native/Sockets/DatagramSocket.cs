@@ -55,8 +55,9 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
 
         _handler = handler;
         _batch = new DatagramBatch(isTold: localEndPoint is IPEndPoint bound && SocketDescriptors.IsAny(bound.Address));
-        _token = loop.Register(this);
-        var errno = loop.WatchListener(_token, descriptor);
+        using var owner = loop.Ownership.Enter();
+        _token = loop.Add(owner, this);
+        var errno = loop.RegisterListener(owner, _token, descriptor);
         if (errno != 0)
         {
             throw Errno.ToException(errno, $"{localEndPoint} could not be registered with its loop (errno {errno}).");
@@ -125,14 +126,16 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     private void BackOff()
     {
         _failures = 0;
-        loop.Unwatch(descriptor);
+        using var owner = loop.Ownership.Enter();
+        loop.Deregister(owner, descriptor);
         _pause = loop.ScheduleInternal(Pause, static socket => ((DatagramSocket)socket!).EndBackOff(), this);
     }
 
     private void EndBackOff()
     {
         // ENOMEM, ENOSPC (epoll_ctl(2)) pass.
-        if (_closing == 0 && loop.WatchListener(_token, descriptor) != 0)
+        using var owner = loop.Ownership.Enter();
+        if (_closing == 0 && loop.RegisterListener(owner, _token, descriptor) != 0)
         {
             _pause = loop.ScheduleInternal(Pause, static socket => ((DatagramSocket)socket!).EndBackOff(), this);
         }
@@ -192,7 +195,12 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
 
         _pause?.Cancel();
-        loop.Forget(_token);
+        if (_handler is not null)
+        {
+            using var owner = loop.Ownership.Enter();
+            loop.Remove(owner, _token);
+        }
+
         _ = Libc.close(descriptor);
         _closed.SetResult();
     }

@@ -18,7 +18,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
 
     private ulong _token;
-    private bool _watched;
+    private bool _isRegistered;
     private bool _paused = startPaused;
     private bool _closing;
     private bool _closed;
@@ -90,14 +90,18 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     internal bool TryMoveTo(EventLoop other)
     {
         var failed = loop;
-        if (_watched)
+        using (var owner = failed.Ownership.Enter())
         {
-            _watched = false;
-            loop.Unwatch(descriptor);
+            if (_isRegistered)
+            {
+                _isRegistered = false;
+                failed.Deregister(owner, descriptor);
+            }
+
+            _backOff = null;
+            failed.Remove(owner, _token);
         }
 
-        _backOff = null;
-        loop.Forget(_token);
         loop = other;
         if (other.TryPostWhileEnding(static socket => ((ListenSocket)socket!).Arrive(), this))
         {
@@ -110,7 +114,11 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void Arrive()
     {
-        _token = loop.Register(this);
+        using (var owner = loop.Ownership.Enter())
+        {
+            _token = loop.Add(owner, this);
+        }
+
         if (listener.IsClosing)
         {
             // Which the loop that has failed may not have been told any more.
@@ -146,16 +154,17 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
         finally
         {
-            if (loop.IsCurrent)
+            using var owner = loop.Ownership.Enter();
+            if (owner.IsOwner)
             {
                 _backOff?.Cancel();
-                if (_watched)
+                if (_isRegistered)
                 {
-                    _watched = false;
-                    loop.Unwatch(descriptor);
+                    _isRegistered = false;
+                    loop.Deregister(owner, descriptor);
                 }
 
-                loop.Forget(_token);
+                loop.Remove(owner, _token);
                 End();
             }
             else
@@ -180,19 +189,20 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     private void Start()
     {
         // Known from now on, watched or not, so that the end of the loop closes it.
-        _token = loop.Register(this);
+        using var owner = loop.Ownership.Enter();
+        _token = loop.Add(owner, this);
         if (_paused)
         {
             return;
         }
 
-        var errno = loop.WatchListener(_token, descriptor);
+        var errno = loop.RegisterListener(owner, _token, descriptor);
         if (errno != 0)
         {
             throw Errno.ToException(errno, $"{listener.LocalEndPoint} could not be registered with its loop (errno {errno}).");
         }
 
-        _watched = true;
+        _isRegistered = true;
     }
 
     private void Accept(int limit)
@@ -274,7 +284,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
     {
         _backOff = null;
         Update();
-        if (_watched)
+        if (_isRegistered)
         {
             // Not only when the next connection comes: accept4 wants a descriptor before it looks whether any connection waits, so that the backlog may have
             // been empty when it failed, and no event would tell that it works again.
@@ -284,21 +294,22 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void Update()
     {
-        var watch = !_closed && !_paused && _backOff is null;
-        if (watch == _watched)
+        var isWanted = !_closed && !_paused && _backOff is null;
+        if (isWanted == _isRegistered)
         {
             return;
         }
 
-        if (!watch)
+        using var owner = loop.Ownership.Enter();
+        if (!isWanted)
         {
-            _watched = false;
-            loop.Unwatch(descriptor);
+            _isRegistered = false;
+            loop.Deregister(owner, descriptor);
             return;
         }
 
-        var errno = loop.WatchListener(_token, descriptor);
-        _watched = errno == 0;
+        var errno = loop.RegisterListener(owner, _token, descriptor);
+        _isRegistered = errno == 0;
         if (errno != 0)
         {
             // ENOMEM, ENOSPC (epoll_ctl(2)): as passing as those of accept.

@@ -19,7 +19,7 @@ internal sealed class StreamConnector : IPollTarget
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _descriptor = -1;
     private ulong _token;
-    private bool _watched;
+    private bool _isRegistered;
     private bool _ended;
     private LoopTimer? _retry;
     private LoopTimer? _limit;
@@ -77,7 +77,11 @@ internal sealed class StreamConnector : IPollTarget
                 SocketDescriptors.SetOption(_descriptor, Platform.IPPROTO_TCP, Platform.TCP_NODELAY, 1);
             }
 
-            _token = _loop.Register(this);
+            using (var owner = _loop.Ownership.Enter())
+            {
+                _token = _loop.Add(owner, this);
+            }
+
             if (_timeout != Timeout.InfiniteTimeSpan)
             {
                 _limit = _loop.ScheduleInternal(_timeout, static connector => ((StreamConnector)connector!).GiveUp(), this);
@@ -101,8 +105,12 @@ internal sealed class StreamConnector : IPollTarget
                 break;
             case Errno.EINPROGRESS or Errno.EINTR:
                 // Interrupted, it goes on as well (connect(2)). Writable, or an error, when it has come to an end.
-                errno = _loop.WatchStream(_token, _descriptor);
-                _watched = errno == 0;
+                using (var owner = _loop.Ownership.Enter())
+                {
+                    errno = _loop.RegisterStream(owner, _token, _descriptor);
+                }
+
+                _isRegistered = errno == 0;
                 if (errno != 0)
                 {
                     Fail(Errno.ToException(errno, $"The connection to {_endPoint} could not be registered with its loop (errno {errno})."));
@@ -193,12 +201,18 @@ internal sealed class StreamConnector : IPollTarget
         _ended = true;
         _retry?.Cancel();
         _limit?.Cancel();
-        if (_watched)
+        if (_token == Polling.Poller.WakeToken)
         {
-            _loop.Unwatch(_descriptor);
+            return;
         }
 
-        _loop.Forget(_token);
+        using var owner = _loop.Ownership.Enter();
+        if (_isRegistered)
+        {
+            _loop.Deregister(owner, _descriptor);
+        }
+
+        _loop.Remove(owner, _token);
     }
 
     private SocketException ConnectException(int errno) =>

@@ -14,7 +14,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     private readonly StreamListenerOptions _options;
     private readonly ListenSockets _sockets;
     private readonly ListenSocket[] _listening;
-    private readonly HandOvers _handOvers;
+    private readonly ConnectionsInTransit _inTransit;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _closing;
 
@@ -30,7 +30,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         _sockets = sockets;
         _onAccepted = onAccepted;
         _options = options;
-        _handOvers = new HandOvers(group.Loops.Count, options.Backlog);
+        _inTransit = new ConnectionsInTransit(group.Loops.Count, options.Backlog);
 
         // A single descriptor is watched by one loop, which hands over what it accepts.
         _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor, options.StartPaused))];
@@ -97,7 +97,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
     internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
     {
-        var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null, accepting, _handOvers);
+        var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null, accepting, _inTransit);
         var socket = new StreamSocket(owner, descriptor, LocalEndPoint, SocketAddressBytes.From(remoteAddress));
         if (owner == accepting)
         {
@@ -110,12 +110,12 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         if (!owner.TryPostWhileEnding(static state =>
             {
                 var (listener, socket) = ((StreamListener, StreamSocket))state!;
-                listener._handOvers.End(socket.Loop);
+                listener._inTransit.End(socket.Loop);
                 listener.Deliver(socket);
                 listener.Release();
             }, handOver))
         {
-            _handOvers.End(owner);
+            _inTransit.End(owner);
             socket.Close();
             Release();
         }

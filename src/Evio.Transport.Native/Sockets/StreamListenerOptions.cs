@@ -9,7 +9,7 @@ public sealed class StreamListenerOptions
     public const int MaxBacklog = 65535;
 
     /// <summary>All permissions that <see cref="UnixSocketMode"/> can give: 0777.</summary>
-    public const UnixFileMode MaxUnixSocketMode = (UnixFileMode)0b111_111_111;
+    internal const UnixFileMode MaxUnixSocketMode = (UnixFileMode)0b111_111_111;
 
     /// <summary>The longest queue of established connections that wait to be accepted, per listening descriptor.</summary>
     /// <remarks>From 1 to <see cref="MaxBacklog"/>; defaults to 512. The kernel caps it at <c>net.core.somaxconn</c> (listen(2)).</remarks>
@@ -30,7 +30,7 @@ public sealed class StreamListenerOptions
 
     /// <summary>Who may connect to a Unix-domain socket: the mode of its file, of which connecting takes the write permission (unix(7)).</summary>
     /// <remarks>
-    /// Up to <see cref="MaxUnixSocketMode"/>. Defaults to <see langword="null"/>: 0777 less the process's umask. The file has this mode, whatever the umask, before anybody can
+    /// Up to 0777. Defaults to <see langword="null"/>: 0777 less the process's umask. The file has this mode, whatever the umask, before anybody can
     /// connect, and at no moment a wider one. Without meaning for TCP, for abstract addresses and for inherited descriptors.
     /// </remarks>
     public UnixFileMode? UnixSocketMode { get; set; }

@@ -71,6 +71,9 @@ public sealed unsafe partial class StreamSocket
         Loop.RunOnLoop(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this);
     }
 
+    /// <summary>The same as <see cref="Close"/>.</summary>
+    public void Dispose() => Close();
+
     /// <summary>Takes the socket off its loop, without closing it. On the loop.</summary>
     /// <returns>The connection, in blocking mode; the caller owns it.</returns>
     /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
@@ -79,10 +82,10 @@ public sealed unsafe partial class StreamSocket
     public Socket Detach()
     {
         using var owner = Loop.Ownership.Enter();
-        return owner.IsOwner ? DetachOnLoop() : throw new InvalidOperationException("A socket is detached on its loop.");
+        return owner.IsOwner ? DetachOnLoop(owner) : throw new InvalidOperationException("A socket is detached on its loop.");
     }
 
-    private Socket DetachOnLoop()
+    private Socket DetachOnLoop(in LoopOwner owner)
     {
         // Calls in flight on other threads still reach the connection that they were made for; later ones are refused.
         int leases;
@@ -97,8 +100,8 @@ public sealed unsafe partial class StreamSocket
 
         if (_token != Polling.Poller.WakeToken)
         {
-            Loop.Forget(_token);
-            Loop.Unwatch(_descriptor);
+            Loop.Remove(owner, _token);
+            Loop.Deregister(owner, _descriptor);
         }
 
         Loop.ConnectionRemoved();
@@ -120,7 +123,7 @@ public sealed unsafe partial class StreamSocket
 
     void IStreamChannel.Apply(in SocketSettings settings) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, settings);
 
-    /// <summary>Has the loop forget the socket. On the loop, unless the socket was never started.</summary>
+    /// <summary>Removes the socket from its loop. On the loop, unless that has ended.</summary>
     private void RemoveFromLoop()
     {
         if (Interlocked.Exchange(ref _removed, 1) != 0)
@@ -128,7 +131,12 @@ public sealed unsafe partial class StreamSocket
             return;
         }
 
-        Loop.Forget(_token);
+        if (_token != Polling.Poller.WakeToken)
+        {
+            using var owner = Loop.Ownership.Enter();
+            Loop.Remove(owner, _token);
+        }
+
         Loop.ConnectionRemoved();
         try
         {

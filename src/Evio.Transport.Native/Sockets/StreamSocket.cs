@@ -20,7 +20,7 @@ namespace Evio.Transport.Native;
 /// under the socket's token, which no other socket gets.
 /// </para>
 /// </remarks>
-public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel
+public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, IDisposable
 {
     /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
     public const int MaxBuffers = 64;
@@ -177,12 +177,12 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel
         }
 
         _handler = handler;
-        _token = Loop.Register(this);
-        var errno = Loop.WatchStream(_token, _descriptor);
+        _token = Loop.Add(owner, this);
+        var errno = Loop.RegisterStream(owner, _token, _descriptor);
         EndLease();
         if (errno != 0)
         {
-            Loop.Forget(_token);
+            Loop.Remove(owner, _token);
             _token = Polling.Poller.WakeToken;
             _handler = null;
             throw Errno.ToException(errno, $"The connection could not be registered with its loop (errno {errno}).");

@@ -1,4 +1,5 @@
 using Evio.Transport;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 
 namespace System.Net.Http;
@@ -6,13 +7,13 @@ namespace System.Net.Http;
 /// <summary>Puts <see cref="HttpClient"/> on evio's event loops.</summary>
 public static class EvioHttpHandlerExtensions
 {
-    /// <summary>Has a handler make its connections through a factory, an <see cref="EvioTransportFactory"/> for example.</summary>
+    /// <summary>Has a handler make its connections through a factory: the <see cref="EvioTransportFactory"/>, or any other <see cref="IConnectionFactory"/>.</summary>
     /// <param name="handler">The handler, before its first request. Its <see cref="SocketsHttpHandler.ConnectCallback"/> is replaced; TLS and proxies work as before.</param>
     /// <param name="connections">Makes the connections.</param>
     /// <param name="endPoint">Where to connect to, whatever the request says: a Unix-domain socket, for example. Otherwise the request's host.</param>
     /// <returns>The same handler.</returns>
     /// <remarks>
-    /// With <see cref="EvioScheduling.Inline"/> what follows an awaited request runs on a loop. It must not block there, and a synchronous wait for a request
+    /// With <see cref="LoopScheduling.Inline"/> what follows an awaited request runs on a loop. It must not block there, and a synchronous wait for a request
     /// on a loop may never end.
     /// </remarks>
     public static SocketsHttpHandler UseEvioTransport(this SocketsHttpHandler handler, IConnectionFactory connections, EndPoint? endPoint = null)

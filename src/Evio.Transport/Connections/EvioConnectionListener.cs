@@ -150,7 +150,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
     /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
     /// <remarks>
-    /// The server has no more time for handlers by then, and so nobody waits for one that holds its loop (<see cref="EvioScheduling.Inline"/>): what is left is done when it returns.
+    /// The server has no more time for handlers by then, and so nobody waits for one that holds its loop (<see cref="LoopScheduling.Inline"/>): what is left is done when it returns.
     /// </remarks>
     public ValueTask DisposeAsync() => _loops.WaitUnlessHeldAsync(DisposeCoreAsync());
 
@@ -194,7 +194,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     private void OnAccepted(StreamSocket socket)
     {
         var connection = new EvioConnection(_connections, socket, _options, _logger);
-        connection.Input.BeginsOnLoop = _options.Scheduling != EvioScheduling.ThreadPool;
+        connection.Input.BeginsOnLoop = _options.Scheduling != LoopScheduling.ThreadPool;
         socket.Start(connection);
         _connections.Add(connection);
 

@@ -9,6 +9,6 @@ namespace Evio.Transport;
 public interface IEventLoopFeature
 {
     /// <summary>The loop that owns the connection, from its first byte to its last. From any thread.</summary>
-    /// <remarks>With <see cref="EvioScheduling.ThreadPool"/> the application does not run on it.</remarks>
+    /// <remarks>With <see cref="LoopScheduling.ThreadPool"/> the application does not run on it.</remarks>
     EventLoop Loop { get; }
 }

@@ -24,20 +24,16 @@ internal sealed class TransportLoops : IAsyncDisposable
         _threadStartFailures = CreateLimiter("ThreadStartFailed");
         ClosedCallbackFailures = CreateLimiter("ConnectionClosedCallbackFailed");
         var threads = CreateEpisodes<int>(
-            limit => Log.ThreadsExhausted(logger, limit), () => Log.ThreadsRecovered(logger), "ThreadsExhausted");
+            limit => Log.ThreadsSaturated(logger, limit), () => Log.ThreadsRecovered(logger), "ThreadsSaturated");
         Group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = options.LoopCount,
             LoadBalance = options.LoadBalance,
             MeterFactory = meterFactory,
-            Scheduling = options.Scheduling switch
-            {
-                EvioScheduling.Inline => LoopScheduling.Inline,
-                EvioScheduling.Adaptive => LoopScheduling.Adaptive,
-                _ => LoopScheduling.ThreadPool,
-            },
+            Scheduling = options.Scheduling,
+            LoopAffinity = options.LoopAffinity,
             MaxBlockedThreads = options.MaxBlockedThreads,
-            OnThreadsExhausted = threads.Begin,
+            OnThreadsSaturated = threads.Begin,
             OnThreadsRecovered = threads.End,
             OnThreadStartFailed = OnThreadStartFailed,
             OnLoopFailed = OnLoopFailed,

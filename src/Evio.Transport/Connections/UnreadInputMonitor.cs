@@ -11,7 +11,7 @@ namespace Evio.Transport;
 /// </remarks>
 internal sealed class UnreadInputMonitor(EventLoop loop)
 {
-    private static readonly TimeSpan LookInterval = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan CheckInterval = TimeSpan.FromMilliseconds(250);
 
     private readonly Lock _lock = new();
 
@@ -61,9 +61,9 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
     }
 
     // A loop that is ending refuses it, and closes its connections.
-    private void Schedule() => _ = loop.Schedule(LookInterval, static watch => ((UnreadInputMonitor)watch!).Look(), this);
+    private void Schedule() => _ = loop.Schedule(CheckInterval, static watch => ((UnreadInputMonitor)watch!).Check(), this);
 
-    private void Look()
+    private void Check()
     {
         try
         {

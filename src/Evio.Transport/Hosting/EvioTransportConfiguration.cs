@@ -1,4 +1,3 @@
-using Evio.Transport.Native;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;
 
@@ -29,7 +28,7 @@ internal sealed class EvioTransportConfiguration(IConfiguration configuration) :
         foreach (var digit in text)
         {
             mode = (mode << 3) | (digit - '0');
-            if (digit is < '0' or > '7' || mode > (int)StreamListenerOptions.MaxUnixSocketMode)
+            if (digit is < '0' or > '7' || mode > (int)EvioTransportOptions.MaxUnixSocketMode)
             {
                 throw new InvalidOperationException(
                     $"Configuration value '{text}' at '{Section}:{nameof(EvioTransportOptions.UnixSocketMode)}' is no file mode; "

@@ -1,4 +1,5 @@
 using System.Net;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
 
@@ -110,10 +111,10 @@ internal static partial class Log
     internal static partial void LoopException(ILogger logger, int loop, Exception exception);
 
     [LoggerMessage(105, LogLevel.Debug, "{LoopCount} event loops started: {LoadBalance}, {Scheduling}.", EventName = "LoopsStarted")]
-    internal static partial void LoopsStarted(ILogger logger, int loopCount, Native.LoadBalance loadBalance, EvioScheduling scheduling);
+    internal static partial void LoopsStarted(ILogger logger, int loopCount, LoadBalance loadBalance, LoopScheduling scheduling);
 
-    [LoggerMessage(106, LogLevel.Warning, "{Limit} threads are in application code that blocks (MaxBlockedThreads). The thread pool runs application code until half of them are back.", EventName = "ThreadsExhausted")]
-    internal static partial void ThreadsExhausted(ILogger logger, int limit);
+    [LoggerMessage(106, LogLevel.Warning, "{Limit} threads are in application code that blocks (MaxBlockedThreads). The thread pool runs application code until half of them are back.", EventName = "ThreadsSaturated")]
+    internal static partial void ThreadsSaturated(ILogger logger, int limit);
 
     [LoggerMessage(107, LogLevel.Information, "The event loops run application code again.", EventName = "ThreadsRecovered")]
     internal static partial void ThreadsRecovered(ILogger logger);

@@ -5,6 +5,9 @@ namespace Evio.Transport;
 /// <summary>Options of the evio transport. They are read once, when the first end point is bound.</summary>
 public sealed class EvioTransportOptions
 {
+    /// <summary>0777, everything that a mode of <see cref="UnixSocketMode"/> can permit.</summary>
+    internal const UnixFileMode MaxUnixSocketMode = (UnixFileMode)0x1FF;
+
     /// <summary>The number of event loops, each with a thread of its own.</summary>
     /// <remarks>
     /// From 1 to 1024, or −1 for one per processor (<see cref="Environment.ProcessorCount"/>). As in evio, 0 means 1. Defaults to −1.
@@ -19,16 +22,23 @@ public sealed class EvioTransportOptions
     public LoadBalance LoadBalance { get; set; } = LoadBalance.LeastConnections;
 
     /// <summary>Where application code runs.</summary>
-    /// <remarks>Defaults to <see cref="EvioScheduling.Adaptive"/>, which is safe for handlers that block.</remarks>
-    public EvioScheduling Scheduling { get; set; } = EvioScheduling.Adaptive;
+    /// <remarks>Defaults to <see cref="LoopScheduling.Adaptive"/>, which is safe for handlers that block.</remarks>
+    public LoopScheduling Scheduling { get; set; } = LoopScheduling.Adaptive;
 
-    /// <summary>How many threads may be in handlers that block or compute for long, with <see cref="EvioScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
+    /// <summary>How many threads may be in handlers that block or compute for long, with <see cref="LoopScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
     /// <remarks>
     /// At least 1; defaults to 64. At the limit, which is logged once, the loops leave application code to the thread pool until half of these threads are
-    /// back: it then waits for a thread as long as with <see cref="EvioScheduling.ThreadPool"/> when everything blocks. There are never more threads
+    /// back: it then waits for a thread as long as with <see cref="LoopScheduling.ThreadPool"/> when everything blocks. There are never more threads
     /// than this number and twice <see cref="LoopCount"/> together.
     /// </remarks>
     public int MaxBlockedThreads { get; set; } = 64;
+
+    /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn.</summary>
+    /// <remarks>
+    /// Defaults to an empty list, which binds no thread. The numbers are those of sched_setaffinity(2), from 0 to 1023. Has no effect on systems other than Linux. The thread pool's threads are
+    /// never bound.
+    /// </remarks>
+    public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 
     /// <summary>The longest queue of established connections that wait to be accepted, per listening socket.</summary>
     /// <remarks>

@@ -15,8 +15,10 @@ internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTrans
         Require(Enum.IsDefined(options.LoadBalance), nameof(options.LoadBalance), options.LoadBalance,
             $"must be one of {string.Join(", ", Enum.GetNames<LoadBalance>())}");
         Require(Enum.IsDefined(options.Scheduling), nameof(options.Scheduling), options.Scheduling,
-            $"must be one of {string.Join(", ", Enum.GetNames<EvioScheduling>())}");
+            $"must be one of {string.Join(", ", Enum.GetNames<LoopScheduling>())}");
         Require(options.MaxBlockedThreads >= 1, nameof(options.MaxBlockedThreads), options.MaxBlockedThreads, "must be at least 1");
+        Require(options.LoopAffinity?.All(static processor => processor is >= 0 and < 1024) == true, nameof(options.LoopAffinity),
+            options.LoopAffinity is null ? "null" : string.Join(", ", options.LoopAffinity), "must be numbers of processors, from 0 to 1023, or empty");
         Require(options.Backlog is >= 1 and <= StreamListenerOptions.MaxBacklog, nameof(options.Backlog), options.Backlog,
             $"must be from 1 to {StreamListenerOptions.MaxBacklog}");
         Require(options.MaxReadBufferSize is null or >= 0, nameof(options.MaxReadBufferSize), options.MaxReadBufferSize,
@@ -26,7 +28,7 @@ internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTrans
         Require(options.ConnectTimeout == Timeout.InfiniteTimeSpan
                 || (options.ConnectTimeout >= TimeSpan.FromMilliseconds(1) && options.ConnectTimeout.TotalMilliseconds <= int.MaxValue),
             nameof(options.ConnectTimeout), options.ConnectTimeout, "must be from 1 ms to 24 days, or Timeout.InfiniteTimeSpan");
-        Require(options.UnixSocketMode is null or (>= 0 and <= StreamListenerOptions.MaxUnixSocketMode), nameof(options.UnixSocketMode),
+        Require(options.UnixSocketMode is null or (>= 0 and <= EvioTransportOptions.MaxUnixSocketMode), nameof(options.UnixSocketMode),
             Convert.ToString((int)options.UnixSocketMode.GetValueOrDefault(), 8), "must be from 0 to 777 (octal), or null for what the umask leaves");
 
         return failures.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(failures);

@@ -17,7 +17,7 @@ namespace Evio.Transport.Pipes;
 /// </para>
 /// <para>
 /// The work item is wasted where flushes always come alone: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
-/// <see cref="TolerableLonely"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
+/// <see cref="MaxWastedDeferrals"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
 /// </para>
 /// <para>
 /// And the monitor's milliseconds are lost again and again where user code flushes and then waits for what follows from that, synchronously: for its own input, or for what another connection's peer answers. So after a flush
@@ -30,7 +30,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     /// <summary>How many bytes may wait, unless the write buffer is smaller.</summary>
     internal const int Limit = 64 * 1024;
 
-    private const int TolerableLonely = 8;
+    private const int MaxWastedDeferrals = 8;
     private const int MaxDirect = 63;
 
     /// <summary>What is left waits for no thread's end.</summary>
@@ -47,7 +47,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     private bool _isAtEnd;
 
     // What was learned about flushes behind work items.
-    private int _lonely;
+    private int _wastedDeferrals;
     private int _direct;
     private int _directLeft;
     private int _directThread;
@@ -55,14 +55,14 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     // For the monitor: which wait it is, which one it saw at the last look, and the thread that it has found not to be through for long; 0 when there is none.
     private long _wait;
     private long _seen;
-    private bool _isWatched;
+    private bool _isMonitored;
     private int _overdueThread;
 
     // What was learned about flushes inside of user code that the monitor had to send, or the last of them if that was one: how many leave at once after it.
-    private bool _isInside;
+    private bool _isInCall;
     private bool _wasOverdue;
-    private int _directInside;
-    private int _directInsideLeft;
+    private int _directInCall;
+    private int _directInCallLeft;
 
     /// <summary>Whether something waits.</summary>
     internal bool Waits => _thread != 0;
@@ -76,15 +76,15 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return false;
         }
 
-        _directInside = _wasOverdue ? _directInside : _directInside / 4;
+        _directInCall = _wasOverdue ? _directInCall : _directInCall / 4;
         return true;
     }
 
     /// <summary>Whether a flush is to wait for the end of what its thread is doing.</summary>
     /// <param name="thread">The thread.</param>
-    /// <param name="isInside">Whether that is inside of <see cref="UserCalls"/>, or a work item of the pool otherwise.</param>
+    /// <param name="isInCall">Whether that is inside of <see cref="UserCalls"/>, or a work item of the pool otherwise.</param>
     /// <param name="next">What the caller has to do as soon as it has left the gate.</param>
-    internal bool TryJoin(int thread, bool isInside, out Preparation next)
+    internal bool TryJoin(int thread, bool isInCall, out Preparation next)
     {
         next = Preparation.None;
         if (_overdueThread == thread)
@@ -100,25 +100,25 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         }
 
         // User code takes along what waits for its turn in the pool: its own end is sure to come.
-        if (Waits && !(_isAtEnd && isInside))
+        if (Waits && !(_isAtEnd && isInCall))
         {
             _flushes++;
-            (_lonely, _direct) = (0, 0);
+            (_wastedDeferrals, _direct) = (0, 0);
             return true;
         }
 
-        if (isInside)
+        if (isInCall)
         {
             if (_wasOverdue)
             {
                 _wasOverdue = false;
-                _directInside = Math.Min((4 * _directInside) + 3, MaxDirect);
-                _directInsideLeft = _directInside;
+                _directInCall = Math.Min((4 * _directInCall) + 3, MaxDirect);
+                _directInCallLeft = _directInCall;
             }
 
-            if (_directInsideLeft > 0)
+            if (_directInCallLeft > 0)
             {
-                _directInsideLeft--;
+                _directInCallLeft--;
                 return false;
             }
 
@@ -143,9 +143,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         _thread = thread;
         _flushes = 1;
         _isAtEnd = false;
-        _isInside = isInside;
+        _isInCall = isInCall;
         _wait++;
-        next |= TryBeginWatch();
+        next |= TryBeginMonitoring();
         return true;
     }
 
@@ -160,24 +160,24 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
         _thread = _overdueThread;
         _wait++;
-        return _isWatched = true;
+        return _isMonitored = true;
     }
 
     /// <summary>A thread that others wait for has sent enough, and there is more: whoever comes first sends it, the next flush, the thread pool or the monitor.</summary>
     /// <returns>What the caller has to do as soon as it has left the gate.</returns>
-    internal Preparation Leave()
+    internal Preparation HandToAny()
     {
         _thread = Nobody;
-        _isInside = _isAtEnd = false;
+        _isInCall = _isAtEnd = false;
         _wait++;
-        return TryBeginWatch();
+        return TryBeginMonitoring();
     }
 
-    private Preparation TryBeginWatch()
+    private Preparation TryBeginMonitoring()
     {
-        var begins = !_isWatched;
-        _isWatched = true;
-        return begins ? Preparation.Watch : Preparation.None;
+        var begins = !_isMonitored;
+        _isMonitored = true;
+        return begins ? Preparation.Monitor : Preparation.None;
     }
 
     /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>
@@ -188,10 +188,10 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     /// <summary>The reader is about to wait for more input.</summary>
     /// <param name="thread">The thread that reads.</param>
-    /// <param name="isInside">Whether that is in a call of <see cref="UserCalls"/>.</param>
+    /// <param name="isInCall">Whether that is in a call of <see cref="UserCalls"/>.</param>
     /// <param name="isInBatch">Whether the call is one of several, after which that thread sends: it is likely to come back now.</param>
     /// <returns>Whether something waits for that thread, and has to leave first.</returns>
-    internal bool IsAnswer(int thread, bool isInside, bool isInBatch)
+    internal bool IsAnswer(int thread, bool isInCall, bool isInBatch)
     {
         var isAnswer = _thread == thread;
         if (isInBatch && !_isAtEnd)
@@ -199,10 +199,10 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return false;
         }
 
-        if (!isInside && (isAnswer || _directThread == thread))
+        if (!isInCall && (isAnswer || _directThread == thread))
         {
             // Whoever flushes and reads in turns has one of these for each answer, however often it stays alone.
-            (_lonely, _direct, _directLeft) = (0, 0, 0);
+            (_wastedDeferrals, _direct, _directLeft) = (0, 0, 0);
         }
 
         return isAnswer;
@@ -227,7 +227,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         }
 
         _queuedBy = 0;
-        if (isDue && _flushes == 1 && ++_lonely > TolerableLonely)
+        if (isDue && _flushes == 1 && ++_wastedDeferrals > MaxWastedDeferrals)
         {
             _direct = Math.Min((2 * _direct) + 1, MaxDirect);
             _directLeft = _direct;
@@ -239,22 +239,22 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     /// <summary>The monitor looks.</summary>
     /// <param name="isOverdue">Whether it is to be sent now.</param>
     /// <returns>Whether to look again.</returns>
-    internal bool Look(out bool isOverdue)
+    internal bool Check(out bool isOverdue)
     {
         isOverdue = Waits && _seen == _wait;
         if (isOverdue && !_isAtEnd)
         {
             _overdueThread = _thread;
-            _wasOverdue |= _isInside;
+            _wasOverdue |= _isInCall;
         }
 
         _seen = _wait;
-        return _isWatched = Waits && !isOverdue;
+        return _isMonitored = Waits && !isOverdue;
     }
 
     void IThreadPoolWorkItem.Execute() => writer.SendQueued();
 
-    bool IWatched.Look() => writer.LookAfterDeferred();
+    bool IWatched.Check() => writer.CheckDeferred();
 
     /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
     internal void Send() => writer.SendDeferred();
@@ -272,6 +272,6 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         Queue = 2,
 
         /// <summary>It goes to the monitor.</summary>
-        Watch = 4,
+        Monitor = 4,
     }
 }

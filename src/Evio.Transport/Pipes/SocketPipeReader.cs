@@ -63,7 +63,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
         _gate = connection.Gate;
         _received = new ReceivedBuffer(blocks);
         _policy = new ReadAheadPolicy(options.MaxReadBufferSize is null or 0 ? long.MaxValue : options.MaxReadBufferSize.Value);
-        _maxReceive = (int)Math.Min(_policy.MaxBuffered, options.Scheduling == EvioScheduling.ThreadPool ? MaxReceive : MaxReceiveInline);
+        _maxReceive = (int)Math.Min(_policy.MaxBuffered, options.Scheduling == LoopScheduling.ThreadPool ? MaxReceive : MaxReceiveInline);
     }
 
     private enum WaitState : byte

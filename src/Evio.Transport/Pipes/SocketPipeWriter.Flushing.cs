@@ -210,9 +210,9 @@ internal sealed partial class SocketPipeWriter
 
         // A client flushes once for a request, and may wait for the answer on this very thread. A loop that runs no user code, or a thread of the user's, would only hand over
         // to the pool what it can do itself.
-        var isInside = UserCalls.IsInside;
-        return !_connection.IsOutbound && (isInside || Thread.CurrentThread.IsThreadPoolThread) &&
-            (_deferred ??= new DeferredFlush(this)).TryJoin(Environment.CurrentManagedThreadId, isInside, out next);
+        var isInCall = UserCalls.IsInside;
+        return !_connection.IsOutbound && (isInCall || Thread.CurrentThread.IsThreadPoolThread) &&
+            (_deferred ??= new DeferredFlush(this)).TryJoin(Environment.CurrentManagedThreadId, isInCall, out next);
     }
 
     private void Defer(DeferredFlush.Preparation next)
@@ -227,7 +227,7 @@ internal sealed partial class SocketPipeWriter
             ThreadPool.UnsafeQueueUserWorkItem(_deferred!, preferLocal: true);
         }
 
-        if ((next & DeferredFlush.Preparation.Watch) != 0)
+        if ((next & DeferredFlush.Preparation.Monitor) != 0)
         {
             _connection.Socket.Loop.Watch(_deferred!);
         }
@@ -344,11 +344,11 @@ internal sealed partial class SocketPipeWriter
 
     /// <summary>Sends what has waited for too long. On the monitor's thread.</summary>
     /// <returns>Whether something waits that may come to that.</returns>
-    internal bool LookAfterDeferred()
+    internal bool CheckDeferred()
     {
         lock (_gate)
         {
-            var again = _deferred!.Look(out var isOverdue);
+            var again = _deferred!.Check(out var isOverdue);
             if (!isOverdue || !TryBeginSend())
             {
                 return again;

@@ -76,7 +76,7 @@ internal sealed partial class SocketPipeWriter
                 else if (again && sender == Sender.Other && ++sends == MaxSendsForOthers)
                 {
                     // The same. Nobody owns it meanwhile: the monitor sends it if the pool has no thread.
-                    next = _deferred!.Leave();
+                    next = _deferred!.HandToAny();
                     isLeftToPool = true;
                     again = _sending = false;
                 }

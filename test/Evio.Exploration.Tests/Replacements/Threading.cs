@@ -209,7 +209,7 @@ internal static class ThreadPool
 }
 
 /// <summary>Continuations that are to run asynchronously are a work item, in which the task is completed as well.</summary>
-internal sealed class TaskCompletionSource(TaskCreationOptions options = TaskCreationOptions.None)
+internal class TaskCompletionSource(TaskCreationOptions options = TaskCreationOptions.None)
 {
     private readonly BclTaskCompletionSource _inner = new();
     private bool _set;

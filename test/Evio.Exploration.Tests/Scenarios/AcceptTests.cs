@@ -101,7 +101,7 @@ public sealed class AcceptTests
     public void An_accept_follows_one_that_is_not_awaited(bool isCancelled) => Exploring.Run(
         run =>
         {
-            var world = new World(run, scheduling: EvioScheduling.ThreadPool);
+            var world = new World(run, scheduling: LoopScheduling.ThreadPool);
             using var cancellation = new CancellationTokenSource();
             ValueTask<ConnectionContext?> first = default;
             run.Add("server", async () =>
@@ -204,7 +204,7 @@ public sealed class AcceptTests
         private readonly List<Peer> _clients = [];
         private bool _stopped;
 
-        internal World(Execution run, int loops = 1, int backlog = 16, EvioScheduling scheduling = EvioScheduling.Inline)
+        internal World(Execution run, int loops = 1, int backlog = 16, LoopScheduling scheduling = LoopScheduling.Inline)
         {
             _run = run;
             var options = new EvioTransportOptions

@@ -299,6 +299,75 @@ public sealed class LoopTests
         atLeast: 100,
         departures: 2);
 
+    /// <summary>
+    /// At the moment in which the monitor retakes the loop, its thread enters it, returns from its call, or hands it off; and the group may end. What belongs to the loop is one thread's at a time, and no call is
+    /// made twice or left out.
+    /// </summary>
+    [Theory]
+    [InlineData(LoopCallCost.Brief, false)]
+    [InlineData(LoopCallCost.Brief, true)]
+    [InlineData(LoopCallCost.Blocking, false)]
+    [InlineData(LoopCallCost.Blocking, true)]
+    public void A_loop_changes_hands_while_its_thread_enters_it(LoopCallCost cost, bool stops)
+    {
+        var (kept, lost) = (0, 0);
+        Exploring.Run(
+            run =>
+            {
+                var group = new EventLoopGroup(new EventLoopGroupOptions { LoopCount = 1, Scheduling = LoopScheduling.Adaptive });
+                var loop = group.Loops[0];
+                var owner = 0;
+                var posted = 0;
+                Call[] calls = [.. Enumerable.Range(0, 2).Select(_ => new Call { Cost = cost, WhenRun = _ => TouchAndWait() })];
+                run.Add("poster", () =>
+                {
+                    posted = calls.TakeWhile(loop.TryPost).Count();
+                    loop.TryPostInternal(_ => Touch(), null);
+                    Execution.WaitFor("the calls", () => calls[..posted].All(static call => call.Runs > 0));
+                });
+                if (stops)
+                {
+                    run.Add("stopper", () => group.DisposeAsync().AsTask());
+                }
+
+                run.Explore();
+                Assert.True(stops || posted == calls.Length);
+                Assert.All(calls[..posted], static call => Assert.Equal(1, call.Runs));
+                End(run, group);
+
+                void TouchAndWait()
+                {
+                    Touch();
+
+                    // Until the monitor's second look, which comes at this moment.
+                    var until = run.Now + (5 * System.Diagnostics.Stopwatch.Frequency / 1000);
+                    Execution.WaitFor("five milliseconds", () => run.Now >= until);
+                    Touch();
+                }
+
+                void Touch()
+                {
+                    using var entered = loop.Ownership.Enter();
+                    if (!entered.IsOwner)
+                    {
+                        lost++;
+                        return;
+                    }
+
+                    kept++;
+                    Assert.Equal(0, owner);
+                    owner = Environment.CurrentManagedThreadId;
+                    Execution.Step("touches what is the loop's");
+                    entered.Verify();
+                    Assert.Equal(Environment.CurrentManagedThreadId, owner);
+                    owner = 0;
+                }
+            },
+            atLeast: 100,
+            departures: 2);
+        Assert.True(kept > 0 && lost > 0, $"{kept} times the owner's, {lost} times not: not both were explored.");
+    }
+
     /// <summary>What calls leave is done by the thread that has made them: once where that makes all of them, and before the loop waits for anything.</summary>
     [Theory]
     [InlineData(LoopScheduling.Inline)]

@@ -16,7 +16,7 @@ internal sealed class PipeWorld
     private readonly TransportLoops _loops;
     private readonly ConnectionSet _connections;
     private readonly CheckedPool _pool;
-    private readonly EvioTransportOptions _options = new() { LoopCount = 1, Scheduling = EvioScheduling.Inline };
+    private readonly EvioTransportOptions _options = new() { LoopCount = 1, Scheduling = LoopScheduling.Inline };
     private bool _stopped;
 
     internal PipeWorld(Execution run, Action<EvioTransportOptions>? configure = null, int blockSize = 4096, int sendBuffer = 0, bool rentsInSteps = false)
@@ -141,7 +141,7 @@ internal sealed class PipeWorld
         Execution.WaitFor("a deferred flush", () => Connection.Output.HasDeferred || IsDone);
         if (Connection.Output.HasDeferred)
         {
-            _ = Connection.Output.LookAfterDeferred() && Connection.Output.LookAfterDeferred();
+            _ = Connection.Output.CheckDeferred() && Connection.Output.CheckDeferred();
         }
     }
 

@@ -1,4 +1,5 @@
 using Evio.Transport;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -12,7 +13,7 @@ public sealed class ReaderTests
         static run =>
         {
             const string Input = "abcde";
-            var world = new PipeWorld(run, static options => options.Scheduling = EvioScheduling.Adaptive) { Yields = true };
+            var world = new PipeWorld(run, static options => options.Scheduling = LoopScheduling.Adaptive) { Yields = true };
             run.Add("user", world.ReadToEndAsync);
             run.Add("peer", () =>
             {

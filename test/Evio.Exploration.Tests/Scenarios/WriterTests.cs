@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text;
 using Evio.Transport;
+using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 
 namespace Exploration.Scenarios;
@@ -163,11 +164,11 @@ public sealed class WriterTests
 
     /// <summary>The user's code blocks until its peer has what it has flushed. Nothing but the monitor can send that.</summary>
     [Theory]
-    [InlineData(EvioScheduling.Adaptive, false)]
-    [InlineData(EvioScheduling.ThreadPool, false)]
-    [InlineData(EvioScheduling.Inline, false)]
-    [InlineData(EvioScheduling.Inline, true)]
-    public void A_flush_leaves_while_its_thread_blocks(EvioScheduling scheduling, bool onPool) => Exploring.Run(
+    [InlineData(LoopScheduling.Adaptive, false)]
+    [InlineData(LoopScheduling.ThreadPool, false)]
+    [InlineData(LoopScheduling.Inline, false)]
+    [InlineData(LoopScheduling.Inline, true)]
+    public void A_flush_leaves_while_its_thread_blocks(LoopScheduling scheduling, bool onPool) => Exploring.Run(
         run =>
         {
             var world = new PipeWorld(run, options => options.Scheduling = scheduling);
@@ -206,13 +207,13 @@ public sealed class WriterTests
     /// The answers of two connections, whose input is there at once: each is one send of two flushes, at the latest after the other's call, and they come although that blocks until the first one has come, once it was flushed.
     /// </summary>
     [Theory]
-    [InlineData(EvioScheduling.Adaptive, false)]
-    [InlineData(EvioScheduling.ThreadPool, false)]
-    [InlineData(EvioScheduling.Inline, false)]
-    [InlineData(EvioScheduling.Adaptive, true)]
-    [InlineData(EvioScheduling.ThreadPool, true)]
-    [InlineData(EvioScheduling.Inline, true)]
-    public void An_answer_leaves_while_another_connections_call_runs(EvioScheduling scheduling, bool blocks)
+    [InlineData(LoopScheduling.Adaptive, false)]
+    [InlineData(LoopScheduling.ThreadPool, false)]
+    [InlineData(LoopScheduling.Inline, false)]
+    [InlineData(LoopScheduling.Adaptive, true)]
+    [InlineData(LoopScheduling.ThreadPool, true)]
+    [InlineData(LoopScheduling.Inline, true)]
+    public void An_answer_leaves_while_another_connections_call_runs(LoopScheduling scheduling, bool blocks)
     {
         var fewest = int.MaxValue;
         Exploring.Run(
@@ -360,7 +361,7 @@ public sealed class WriterTests
             // Without a limit the loop reads ahead what nobody reads.
             var world = new PipeWorld(
                 run,
-                options => (options.Scheduling, options.MaxWriteBufferSize, options.MaxReadBufferSize) = (EvioScheduling.Adaptive, 1, readsMeanwhile ? 1024 : null),
+                options => (options.Scheduling, options.MaxWriteBufferSize, options.MaxReadBufferSize) = (LoopScheduling.Adaptive, 1, readsMeanwhile ? 1024 : null),
                 sendBuffer: SmallBuffer);
             if (readsMeanwhile)
             {
@@ -566,7 +567,7 @@ public sealed class WriterTests
     public void An_overdue_call_waits_for_no_company() => Exploring.Run(
         static run =>
         {
-            var world = new PipeWorld(run, static options => options.Scheduling = EvioScheduling.ThreadPool);
+            var world = new PipeWorld(run, static options => options.Scheduling = LoopScheduling.ThreadPool);
             run.Add("user", async () =>
             {
                 var result = await Execution.Later(world.Input.ReadAsync());

@@ -152,12 +152,12 @@ public sealed class LoopBalancerTests
         await using var group = new TestGroup(LoopCount, LoadBalance.RoundRobin);
         var loops = group.Loops;
         var balancer = new LoopBalancer([.. loops], LoadBalance.RoundRobin);
-        var handOvers = new HandOvers(LoopCount, limit: 1);
+        var inTransit = new ConnectionsInTransit(LoopCount, limit: 1);
 
-        Assert.Equal([0, 1, 2, 3, 0, 0], Enumerable.Range(0, 6).Select(_ => balancer.Assign(loops[0], loops[0], handOvers).Index));
+        Assert.Equal([0, 1, 2, 3, 0, 0], Enumerable.Range(0, 6).Select(_ => balancer.Assign(loops[0], loops[0], inTransit).Index));
 
-        handOvers.End(loops[2]);
-        Assert.Equal(2, balancer.Assign(loops[0], loops[0], handOvers).Index);
+        inTransit.End(loops[2]);
+        Assert.Equal(2, balancer.Assign(loops[0], loops[0], inTransit).Index);
     }
 
     [Theory]

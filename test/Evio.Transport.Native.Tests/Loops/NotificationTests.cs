@@ -67,17 +67,17 @@ public sealed class NotificationTests
     [Fact]
     public async Task Notifications_of_exhausted_threads_may_throw()
     {
-        var (exhausted, recovered) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
+        var (saturated, recovered) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
         var reported = new List<Exception>();
         await using var group = new EventLoopGroup(new EventLoopGroupOptions
         {
             LoopCount = 1,
             Scheduling = LoopScheduling.Adaptive,
             MaxBlockedThreads = 1,
-            OnThreadsExhausted = _ =>
+            OnThreadsSaturated = _ =>
             {
-                exhausted.Release();
-                throw new InvalidOperationException("exhausted");
+                saturated.Release();
+                throw new InvalidOperationException("saturated");
             },
             OnThreadsRecovered = () =>
             {
@@ -90,7 +90,7 @@ public sealed class NotificationTests
         {
             using var release = new ManualResetEventSlim();
             Assert.True(group.Loops[0].TryPost(_ => release.Wait(Waiting.Limit), null));
-            exhausted.Await();
+            saturated.Await();
             release.Set();
             recovered.Await();
         }

@@ -82,7 +82,7 @@ public sealed class WatchTests
 
         internal int Looks => Volatile.Read(ref _looks);
 
-        public bool Look()
+        public bool Check()
         {
             var number = Interlocked.Increment(ref _looks);
             if (number <= Failures)

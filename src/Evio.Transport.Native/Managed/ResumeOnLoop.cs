@@ -6,11 +6,11 @@ namespace Evio.Transport.Native.Managed;
 /// Awaited, it continues a method on a loop, in the loop's next pass or after a delay; never, when the loop has ended. The loop's timers need no thread of
 /// the runtime's, which cannot be started without descriptors.
 /// </summary>
-internal readonly struct LoopTurn(EventLoop loop, TimeSpan delay = default) : ICriticalNotifyCompletion
+internal readonly struct ResumeOnLoop(EventLoop loop, TimeSpan delay = default) : ICriticalNotifyCompletion
 {
     public bool IsCompleted => false;
 
-    public LoopTurn GetAwaiter() => this;
+    public ResumeOnLoop GetAwaiter() => this;
 
     public void GetResult()
     {

@@ -5,7 +5,7 @@ using Evio.Transport.Native;
 namespace Exploration.Scenarios;
 
 /// <summary>Callbacks that cost their thread the loop, while others want something of their connection.</summary>
-public sealed class LateCallbackTests
+public sealed class BlockedCallbackTests
 {
     [Theory]
     [InlineData(nameof(Events.Opened), 400)]
