@@ -10,8 +10,9 @@ namespace Evio.Transport.Native;
 /// <see cref="SendAsync"/>, <see cref="ShutdownSend"/> and <see cref="Close"/> may be called from any thread, at any time.
 /// </para>
 /// <para>
-/// For UDP there is one object for each socket, which is one per loop and address, and stands for one sender after the other: for that of the
-/// datagram that <see cref="Events.Data"/> was called with, until it returns. <see cref="Context"/> is then the socket's, and so are the counters.
+/// For UDP there is one object for each socket, and one socket per loop and address. The object stands for one sender after the other: for
+/// the sender of the datagram with which <see cref="Events.Data"/> was called, until the call returns. <see cref="Context"/> and the
+/// counters belong to the socket then.
 /// </para>
 /// </remarks>
 public abstract class Connection
@@ -20,26 +21,36 @@ public abstract class Connection
     {
     }
 
-    /// <summary>Whatever the server's code wants to keep with the connection. Not used by this library.</summary>
+    /// <summary>An object that the server's code keeps with the connection. Not used by this library.</summary>
     public object? Context { get; set; }
 
-    /// <summary>The position of the address that the connection came in by among those that the server was given, from 0; −1 for dialled ones.</summary>
+    /// <summary>
+    /// The position, from 0, of the address at which the connection came in, among the addresses that the server was given; −1 for dialled
+    /// connections.
+    /// </summary>
     public abstract int AddressIndex { get; }
 
     /// <summary>The loop that the connection belongs to.</summary>
     public abstract EventLoop Loop { get; }
 
     /// <summary>
-    /// This side's address. In a datagram's callbacks that is the address which the datagram came to, where the system tells it, and which the reply comes from.
+    /// The local address. In a datagram's callbacks it is the address to which the datagram came, where the system reports that, and from
+    /// which the reply is sent.
     /// </summary>
-    /// <remarks>Outside of its callbacks, and when it is not told, it is the address that the UDP socket is bound to.</remarks>
+    /// <remarks>
+    /// Outside of these callbacks, and where the system does not report it, it is the address to which the UDP socket is bound.
+    /// </remarks>
     public abstract EndPoint? LocalEndPoint { get; }
 
-    /// <summary>The peer's address. For UDP that of the datagram's sender, and <see langword="null"/> outside of its callbacks.</summary>
+    /// <summary>
+    /// The peer's address. For UDP it is the address of the datagram's sender, and <see langword="null"/> outside of the datagram's
+    /// callbacks.
+    /// </summary>
     public abstract EndPoint? RemoteEndPoint { get; }
 
     /// <summary>
-    /// Where callbacks write their output, straight into the blocks that are sent when the callback returns. It comes after all output that is pending.
+    /// The writer for the output of callbacks, straight into the blocks that are sent when the callback returns. The output follows all
+    /// pending output.
     /// </summary>
     /// <exception cref="InvalidOperationException">
     /// The connection is closed or detached; or (from the writer's methods) the caller is not in a callback on the connection's loop.
@@ -63,28 +74,37 @@ public abstract class Connection
     public void Write(ReadOnlySpan<byte> data) => Output.Write(data);
 
     /// <summary>
-    /// Has <see cref="Events.Data"/> called with empty input on the connection's loop, once for each call. From any thread.
+    /// Makes the connection's loop call <see cref="Events.Data"/> with empty input, once for each call of this method. From any thread.
     /// </summary>
     /// <returns>
-    /// False when it will not be called: the connection or the server is closed, the connection is detached, or it is a UDP peer, which is no connection
-    /// that could be woken.
+    /// False when <see cref="Events.Data"/> will not be called. The connection or the server is closed, or the connection is detached. Or
+    /// it stands for a UDP peer, which is no connection that could be woken.
     /// </returns>
     public abstract bool Wake();
 
-    /// <summary>Sends output from any thread, after all output that is pending.</summary>
-    /// <param name="data">The bytes. They must stay as they are until the task completes.</param>
+    /// <summary>Sends output from any thread, after all pending output.</summary>
+    /// <param name="data">The bytes. They must not change until the task completes.</param>
     /// <param name="cancellationToken">
-    /// Withdraws the bytes if none of them has been given to the kernel yet: nothing of them is sent, and the task is cancelled. Bytes that have begun to be sent are sent to the end, since half of a message
-    /// would spoil the stream. In both cases the memory is the caller's again when the task completes.
+    /// Withdraws the bytes if the kernel has got none of them yet: nothing of them is sent, and the task is cancelled. Bytes that have
+    /// begun to be sent are sent to the end, because half of a message would spoil the stream. In both cases the memory belongs to the
+    /// caller again when the task completes.
     /// </param>
-    /// <returns>A task that completes when the kernel has taken the bytes. It fails with an <see cref="IOException"/> when the connection ends before.</returns>
+    /// <returns>
+    /// A task that completes when the kernel has taken the bytes. It fails with an <see cref="IOException"/> when the connection ends
+    /// before.
+    /// </returns>
     /// <exception cref="OperationCanceledException">The bytes were withdrawn. (From the task.)</exception>
     /// <exception cref="NotSupportedException">The peer is a UDP peer, whose answers are written in <see cref="Events.Data"/>.</exception>
     public abstract Task SendAsync(ReadOnlyMemory<byte> data, CancellationToken cancellationToken = default);
 
-    /// <summary>Half-closes: the peer sees the end of the output after all that is pending, and may go on sending. From any thread. Without effect for UDP.</summary>
+    /// <summary>
+    /// Half-closes the connection: the peer sees the end of the output after all pending output, and may go on sending. From any thread.
+    /// Without effect for UDP.
+    /// </summary>
     public abstract void ShutdownSend();
 
-    /// <summary>Closes the connection when the pending output is sent, like <see cref="EvioAction.Close"/>. From any thread. Without effect for UDP.</summary>
+    /// <summary>
+    /// Closes the connection when the pending output is sent, like <see cref="EvioAction.Close"/>. From any thread. Without effect for UDP.
+    /// </summary>
     public abstract void Close();
 }

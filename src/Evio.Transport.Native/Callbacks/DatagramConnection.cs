@@ -5,7 +5,9 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>The sender of a datagram, in callbacks: one object for each socket, which stands for one sender after the other.</summary>
+/// <summary>
+/// The sender of a datagram, as callbacks see it: one object for each socket, which stands for one sender after the other.
+/// </summary>
 internal sealed class DatagramConnection(EvioServer server, IDatagramChannel channel, int addressIndex) : Connection, IDatagramHandler
 {
     private readonly DatagramReply _reply = new(channel.Loop);
@@ -17,11 +19,17 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
 
     public override EventLoop Loop => channel.Loop;
 
-    /// <summary>As for <see cref="RemoteEndPoint"/>. Outside of the callbacks, and if it is not known where the datagram came to, the bound address.</summary>
+    /// <summary>
+    /// Created when it is asked for, as <see cref="RemoteEndPoint"/> is. Outside of the callbacks, and if the address to which the datagram
+    /// came is not known, it is the bound address.
+    /// </summary>
     public override EndPoint? LocalEndPoint => (Loop.IsCurrent ? _localEndPoint ??= channel.GetDestination() : null) ?? channel.LocalEndPoint;
 
-    /// <summary>Made when it is asked for: most handlers only answer, and answers need no object.</summary>
-    /// <remarks>On the loop alone: another thread might find one sender's address while the next one's datagram is delivered, and leave it behind for that.</remarks>
+    /// <summary>Created when it is asked for, because most handlers only answer, and an answer needs no object.</summary>
+    /// <remarks>
+    /// On the loop only. Another thread might create one sender's address while the next datagram is delivered, and leave it behind for
+    /// that one.
+    /// </remarks>
     public override EndPoint? RemoteEndPoint => Loop.IsCurrent ? _remoteEndPoint ??= channel.GetSender() : null;
 
     public override IBufferWriter<byte> Output => _reply;
@@ -61,7 +69,7 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
         _reply.Begin(reply);
         try
         {
-            // There is nothing to close or to detach.
+            // Close and Detach have no effect: there is nothing to close or to detach.
             server.Handle(data(this, datagram));
             if (_reply.Length > 0)
             {
@@ -84,6 +92,8 @@ internal sealed class DatagramConnection(EvioServer server, IDatagramChannel cha
         }
     }
 
-    /// <summary>It costs the sender its reply. Whoever can send a datagram must not be able to stop the server.</summary>
+    /// <summary>
+    /// Reports an exception, which costs the sender its reply. The sender of a datagram must not be able to stop the server.
+    /// </summary>
     private void Fail(Exception exception) => server.Tell(server.Events.DatagramFailed, this, exception);
 }

@@ -2,25 +2,25 @@ using System.Buffers;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>The reply to one datagram, while a callback writes it. Only the loop touches it.</summary>
+/// <summary>The reply to one datagram, while a callback writes it. Used by the loop only.</summary>
 internal sealed class DatagramReply(EventLoop loop) : IBufferWriter<byte>
 {
-    /// <summary>What UDP over IPv4 can carry: 65,535 bytes less the headers of IP and UDP (RFC 768, RFC 791).</summary>
+    /// <summary>The largest reply, as UDP over IPv4 can carry it: 65,535 bytes less the headers of IP and UDP (RFC 768, RFC 791).</summary>
     internal const int MaxLength = 65_507;
 
-    // Larger than a reply may be, so that writers always find some room: they are refused when they have used it.
+    // Larger than the largest reply, so that writers always find some room. A writer that has used that room is refused.
     private Memory<byte> _room;
 
     internal int Length { get; private set; }
 
-    /// <summary>Lets the reply be written, into <see cref="Sockets.DatagramBatch.RoomSize"/> bytes.</summary>
+    /// <summary>Begins a reply, in a buffer of <see cref="Sockets.DatagramBatch.RoomSize"/> bytes.</summary>
     internal void Begin(Memory<byte> room)
     {
         _room = room;
         Length = 0;
     }
 
-    /// <summary>Ends that.</summary>
+    /// <summary>Ends the reply.</summary>
     internal void End()
     {
         _room = default;
@@ -40,7 +40,7 @@ internal sealed class DatagramReply(EventLoop loop) : IBufferWriter<byte>
 
         if (!loop.IsCurrent)
         {
-            // Otherwise the reply would get bytes of others' that were there before.
+            // Otherwise the reply would contain older bytes of the buffer, which belong to others.
             throw NotInCallback();
         }
 

@@ -5,7 +5,8 @@ using Evio.Transport.Native.Sockets;
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>
-/// A UDP address of a server, with a socket on each loop. The kernel chooses among them by the sender: one sender's datagrams stay on one loop.
+/// A UDP address of a server, with a socket on each loop. The kernel chooses the socket by the sender, so that the datagrams of one sender
+/// stay on one loop.
 /// </summary>
 internal sealed class DatagramServer : IServerListener
 {
@@ -35,7 +36,7 @@ internal sealed class DatagramServer : IServerListener
     {
         foreach (var socket in _sockets)
         {
-            // What Start throws stops the server. A loop that has ended receives nothing.
+            // An exception of Start stops the server. A loop that has ended receives nothing.
             _ = socket.Loop.TryPostInternal(_ => socket.Start(new DatagramConnection(_server, socket, _index)), null);
         }
     }

@@ -6,11 +6,12 @@ using System.Net.Sockets;
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>
-/// An address as evio writes it: <c>scheme[-net]://where[?reuseport=true|false]</c>, with the schemes <c>tcp tcp4 tcp6 udp udp4 udp6 unix</c>.
+/// An address in evio's notation: <c>scheme[-net]://where[?reuseport=true|false]</c>, with the schemes <c>tcp tcp4 tcp6 udp udp4 udp6
+/// unix</c>.
 /// </summary>
 internal sealed class EvioAddress
 {
-    /// <summary>RFC 1035, 3.1, as the BCL counts it.</summary>
+    /// <summary>The longest host name (RFC 1035, 3.1), as the BCL counts it.</summary>
     private const int MaxHostLength = 255;
 
     private EvioAddress(string text) => Text = text;
@@ -20,23 +21,28 @@ internal sealed class EvioAddress
 
     internal required EndPoint EndPoint { get; init; }
 
-    /// <summary>What to connect to: like <see cref="EndPoint"/>, but all addresses of this machine are its loopback address.</summary>
+    /// <summary>
+    /// The end point to connect to: as <see cref="EndPoint"/>, but with the loopback address of this machine instead of the address for all
+    /// its addresses.
+    /// </summary>
     internal EndPoint DialEndPoint => EndPoint is IPEndPoint ip && ip.Address.Equals(AnyOf(ip.AddressFamily))
         ? new IPEndPoint(ip.AddressFamily == AddressFamily.InterNetwork || DualMode ? IPAddress.Loopback : IPAddress.IPv6Loopback, ip.Port)
         : EndPoint;
 
     internal bool IsDatagram { get; init; }
 
-    /// <summary>Whether an IPv6 address that stands for all takes IPv4 as well: for schemes that name no family.</summary>
+    /// <summary>Whether an IPv6 socket for all addresses takes IPv4 as well. True for schemes that name no family.</summary>
     internal bool DualMode { get; init; }
 
     internal bool ReusePort { get; init; }
 
-    /// <summary>Whether it was asked for the fallback on System.Net.Sockets (<c>-net</c>).</summary>
+    /// <summary>Whether the address asks for the fallback on System.Net.Sockets (<c>-net</c>).</summary>
     internal bool Managed { get; init; }
 
-    /// <summary>Reads an address. Host names are looked up.</summary>
-    /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
+    /// <summary>Parses an address, and looks up host names.</summary>
+    /// <exception cref="ArgumentException">
+    /// The address is malformed, or something in the address is not supported; the message says what.
+    /// </exception>
     /// <exception cref="SocketException">The host name is not known.</exception>
     internal static EvioAddress Parse(string text) => Parse(text, Dns.GetHostAddresses);
 
@@ -45,8 +51,12 @@ internal sealed class EvioAddress
     /// <param name="lookUp">As <see cref="Dns.GetHostAddresses(string, AddressFamily)"/>.</param>
     internal static EvioAddress Parse(string text, Func<string, AddressFamily, IPAddress[]> lookUp) => ParseCore(text, lookUp);
 
-    /// <summary>Reads an address to connect to, whose host name is left to be looked up: a <see cref="DnsEndPoint"/>, of the scheme's family.</summary>
-    /// <exception cref="ArgumentException">It is malformed, or something in it is not supported; the message says what.</exception>
+    /// <summary>
+    /// Parses an address to connect to. A host name is not looked up: it becomes a <see cref="DnsEndPoint"/> of the scheme's family.
+    /// </summary>
+    /// <exception cref="ArgumentException">
+    /// The address is malformed, or something in the address is not supported; the message says what.
+    /// </exception>
     internal static EvioAddress ParseForDial(string text) => ParseCore(text, lookUp: null);
 
     private static EvioAddress ParseCore(string text, Func<string, AddressFamily, IPAddress[]>? lookUp)
@@ -86,7 +96,7 @@ internal sealed class EvioAddress
                     where = '\0' + where[1..];
                 }
 
-                // The system would take what is before it for the path.
+                // The system would take the part before it for the path.
                 if (where.AsSpan(1).Contains('\0'))
                 {
                     Refuse(text, "its path contains a null character");
@@ -179,13 +189,13 @@ internal sealed class EvioAddress
         var literal = isBracketed ? host.AsSpan(1, host.Length - 2) : host;
         if (IPAddress.TryParse(literal, out var address))
         {
-            // Which takes brackets of its own too, with a port that it ignores.
+            // TryParse takes brackets of its own, too, with a port that it ignores.
             if (isBracketed != (address.AddressFamily == AddressFamily.InterNetworkV6) || literal.StartsWith('['))
             {
                 Refuse(text, "an IPv6 address, and only that, stands in brackets, as in tcp://[::1]:5000");
             }
 
-            // A zone that is no interface's name or number it takes for none.
+            // TryParse ignores a zone that is no interface's name or number.
             var zone = literal.IndexOf('%');
             if (zone >= 0 && address.ScopeId == 0 && literal[(zone + 1)..].ContainsAnyExcept('0'))
             {
@@ -217,7 +227,7 @@ internal sealed class EvioAddress
     {
         var addresses = LookUp(text, host, family, lookUp);
 
-        // As Go does: of a name with addresses of both families, the IPv4 one.
+        // As in Go, a name with addresses of both families stands for its IPv4 address.
         return addresses.FirstOrDefault(static candidate => candidate.AddressFamily == AddressFamily.InterNetwork) ?? addresses[0];
     }
 

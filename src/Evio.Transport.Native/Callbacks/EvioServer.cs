@@ -6,13 +6,14 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
-/// <summary>A running server of the callback API: <see cref="Events"/> at work on its addresses.</summary>
+/// <summary>A running server of the callback API: it serves its addresses with the callbacks of <see cref="Events"/>.</summary>
 /// <remarks>
 /// <para>
-/// Addresses are written <c>scheme://where</c>: <c>tcp://127.0.0.1:5000</c>, <c>tcp4://:5000</c>, <c>tcp6://[::1]:5000</c>, <c>udp://:5000</c>,
-/// <c>unix:///tmp/socket</c>, and on Linux <c>unix://@name</c> for an abstract address (unix(7)). Port 0 takes any free port; an empty host stands
-/// for all addresses. A scheme with the suffix <c>-net</c> (<c>tcp-net://...</c>) runs on <see cref="System.Net.Sockets"/> instead of the poller, as all do where there is no poller.
-/// <c>?reuseport=true</c> lets other processes bind the same port.
+/// Addresses are written <c>scheme://where</c>: <c>tcp://127.0.0.1:5000</c>, <c>tcp4://:5000</c>, <c>tcp6://[::1]:5000</c>,
+/// <c>udp://:5000</c>, <c>unix:///tmp/socket</c>, and on Linux <c>unix://@name</c> for an abstract address (unix(7)). Port 0 takes any free
+/// port. An empty host stands for all addresses. A scheme with the suffix <c>-net</c> (<c>tcp-net://...</c>) runs on
+/// <see cref="System.Net.Sockets"/> instead of the poller, as all schemes do where there is no poller. <c>?reuseport=true</c> lets other
+/// processes bind the same port.
 /// </para>
 /// <para>All members may be used from any thread.</para>
 /// </remarks>
@@ -47,12 +48,12 @@ public sealed class EvioServer : IAsyncDisposable
     public IReadOnlyList<EventLoop> Loops => _group.Loops;
 
     /// <summary>
-    /// Completes when the server has stopped, everything is closed and its threads have ended; fails with what <see cref="Events.Serving"/>, <see cref="Events.Tick"/>, a posted call
-    /// or a timer has thrown, or with the reason for which a loop has failed.
+    /// Completes when the server has stopped, everything is closed and its threads have ended. Fails with an exception of
+    /// <see cref="Events.Serving"/>, <see cref="Events.Tick"/>, a posted call or a timer, or with the reason for which a loop has failed.
     /// </summary>
     /// <remarks>
-    /// After the deadline of the stop, nobody waits for user code any more. When a callback still runs then, this completes nevertheless: the callback's thread, and with
-    /// <see cref="LoopScheduling.Inline"/> the other connections of its loop, end when it returns.
+    /// After the deadline of the stop, the server does not wait for user code any more: this completes even if a callback still runs. When
+    /// the callback returns, its thread ends, and with <see cref="LoopScheduling.Inline"/> the other connections of its loop end as well.
     /// </remarks>
     public Task Completion => _completion.Task;
 
@@ -61,11 +62,11 @@ public sealed class EvioServer : IAsyncDisposable
     internal EventLoopGroup Group => _group;
 
     /// <summary>Serves until a callback returns <see cref="EvioAction.Shutdown"/>.</summary>
-    /// <param name="events">What to do. It must not be changed any more.</param>
-    /// <param name="addresses">Where; see the remarks of <see cref="EvioServer"/>.</param>
+    /// <param name="events">The callbacks and the options. They must not be changed any more.</param>
+    /// <param name="addresses">The addresses to serve; see the remarks of <see cref="EvioServer"/>.</param>
     /// <exception cref="ArgumentException">An address or an option cannot be used; the message says why.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">An address cannot be bound: it is in use, for example.</exception>
-    /// <remarks>An exception of <see cref="Events.Serving"/> or <see cref="Events.Tick"/> comes out of here.</remarks>
+    /// <remarks>This method throws an exception of <see cref="Events.Serving"/> or <see cref="Events.Tick"/>.</remarks>
     public static void Serve(Events events, params IReadOnlyList<string> addresses)
     {
         var server = StartAsync(events, addresses).GetAwaiter().GetResult();
@@ -73,8 +74,8 @@ public sealed class EvioServer : IAsyncDisposable
     }
 
     /// <summary>Starts to serve and returns.</summary>
-    /// <param name="events">What to do. It must not be changed any more.</param>
-    /// <param name="addresses">Where; see the remarks of <see cref="EvioServer"/>.</param>
+    /// <param name="events">The callbacks and the options. They must not be changed any more.</param>
+    /// <param name="addresses">The addresses to serve; see the remarks of <see cref="EvioServer"/>.</param>
     /// <returns>The server, when all addresses are bound and <see cref="Events.Serving"/> has returned.</returns>
     /// <exception cref="ArgumentException">An address or an option cannot be used; the message says why.</exception>
     /// <exception cref="System.Net.Sockets.SocketException">An address cannot be bound: it is in use, for example.</exception>
@@ -129,17 +130,24 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Connects to another server. The connection has the same callbacks, on one of the same loops, as those that are accepted.</summary>
+    /// <summary>
+    /// Connects to another server. The connection has the same callbacks as accepted connections, on one of the same loops.
+    /// </summary>
     /// <param name="address">
-    /// Where: <c>tcp tcp4 tcp6 unix</c>, with or without <c>-net</c>; an empty host stands for this machine. Of a host name's addresses, those of the scheme's family, each is
-    /// tried in the order of the resolver's answer until one connects.
+    /// The address: <c>tcp tcp4 tcp6 unix</c>, with or without <c>-net</c>; an empty host stands for this machine. The addresses of a host
+    /// name, those of the scheme's family, are tried in the order of the resolver's answer until one connects.
     /// </param>
-    /// <param name="context">What <see cref="Connection.Context"/> is before <see cref="Events.Opened"/>.</param>
-    /// <param name="loop">The loop that will own the connection, one of <see cref="Loops"/>; <see langword="null"/> lets <see cref="Events.LoadBalance"/> choose.</param>
+    /// <param name="context">The value of <see cref="Connection.Context"/> before <see cref="Events.Opened"/>.</param>
+    /// <param name="loop">
+    /// The loop that will own the connection, one of <see cref="Loops"/>; <see langword="null"/> lets <see cref="Events.LoadBalance"/>
+    /// choose.
+    /// </param>
     /// <param name="cancellationToken">Ends the attempt, which is otherwise limited only by the system.</param>
     /// <returns>The connection, after its <see cref="Events.Opened"/>; its <see cref="Connection.AddressIndex"/> is −1.</returns>
-    /// <exception cref="ArgumentException">The address cannot be used, which the message explains, or the loop is not of this server.</exception>
-    /// <exception cref="System.Net.Sockets.SocketException">Nobody listens there, or it cannot be reached.</exception>
+    /// <exception cref="ArgumentException">
+    /// The address cannot be used, which the message explains, or the loop is not of this server.
+    /// </exception>
+    /// <exception cref="System.Net.Sockets.SocketException">No server listens there, or it cannot be reached.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
     /// <exception cref="ObjectDisposedException">The server is stopping.</exception>
     public async Task<Connection> DialAsync(
@@ -167,7 +175,7 @@ public sealed class EvioServer : IAsyncDisposable
         }
         catch (OperationCanceledException)
         {
-            // Which of the two it was.
+            // Throws if the caller's token was cancelled, and not only that of the stop.
             cancellationToken.ThrowIfCancellationRequested();
         }
 
@@ -176,12 +184,16 @@ public sealed class EvioServer : IAsyncDisposable
         void Open(IStreamChannel channel) => connection = LoopOf(channel.Loop).Open(channel, addressIndex: -1, context);
     }
 
-    /// <summary>Stops: nothing is accepted any more, every connection is closed and told, all threads end.</summary>
+    /// <summary>
+    /// Stops the server: nothing is accepted any more, every connection is closed with its last callback, and all threads end.
+    /// </summary>
     /// <param name="deadline">
-    /// How long pending output may take, and callbacks that are being made; then connections are reset, and callbacks are not waited for. Without it <see cref="Events.CloseTimeout"/>.
+    /// How long pending output and running callbacks may take. Then connections are reset, and callbacks are not waited for. Defaults to
+    /// <see cref="Events.CloseTimeout"/>.
     /// </param>
     /// <param name="cancellationToken">
-    /// Ends the deadline early, also one of an earlier call: what is still open is reset at once. It does not cancel the stop. With the token of a host's <c>StopAsync</c> the server stops as its host does.
+    /// Ends the deadline early, also that of an earlier call: connections that are still open are reset at once. It does not cancel the
+    /// stop. With the token of a host's <c>StopAsync</c>, the server stops as its host does.
     /// </param>
     /// <returns>A task that completes as <see cref="Completion"/> does.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="deadline"/> is negative.</exception>
@@ -200,12 +212,12 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Stops as <see cref="StopAsync"/> does, and lets a failure be seen through <see cref="Completion"/> only.</summary>
+    /// <summary>Stops as <see cref="StopAsync"/> does. A failure is visible through <see cref="Completion"/> only.</summary>
     public async ValueTask DisposeAsync() => await StopAsync().ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 
     internal ServerLoop LoopOf(EventLoop loop) => _loops[loop.Index];
 
-    /// <summary>Acts on what a callback without a connection, or a last callback, returned.</summary>
+    /// <summary>Acts on the result of a callback without a connection, or of a last callback.</summary>
     internal void Handle(EvioAction action)
     {
         if (action == EvioAction.Shutdown)
@@ -214,7 +226,7 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Tells what a callback has thrown that ends nothing more than what it was about.</summary>
+    /// <summary>Reports an exception of a callback that ends nothing more than the connection or datagram of that callback.</summary>
     internal void Tell(Action<Connection, Exception>? receiver, Connection connection, Exception exception)
     {
         if (receiver is not null)
@@ -227,7 +239,7 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Stops for a reason that <see cref="Completion"/> will throw.</summary>
+    /// <summary>Stops the server for a reason that <see cref="Completion"/> will throw.</summary>
     internal void Fail(Exception exception)
     {
         _ = Interlocked.CompareExchange(ref _failure, exception, null);
@@ -258,7 +270,7 @@ public sealed class EvioServer : IAsyncDisposable
     {
         if (!_serving)
         {
-            // Of the backlog, which a listener accepts when it closes: Serving refused to serve.
+            // The connection is from the backlog, which a listener accepts when it closes: Serving has refused to serve.
             socket.Close();
             return;
         }
@@ -317,7 +329,8 @@ public sealed class EvioServer : IAsyncDisposable
 
     private async Task StopCoreAsync(TimeSpan deadline)
     {
-        // Each step runs even if the one before has failed, so that no thread and no descriptor is left behind. A step that user code holds up by keeping a loop completes when that code returns.
+        // Each step runs even if the one before has failed, so that no thread and no descriptor is left behind. A step that user code holds
+        // up by keeping a loop completes when that code returns.
         var began = Stopwatch.GetTimestamp();
         await AttemptAsync(CloseListenersAsync, Left()).ConfigureAwait(false);
         await AttemptAsync(() => Task.WhenAll(_loops.Select(loop => CloseConnectionsAsync(loop, deadline))), Left()).ConfigureAwait(false);
@@ -355,7 +368,7 @@ public sealed class EvioServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Closes the connections of a loop within the deadline, or at once as soon as there is a hurry.</summary>
+    /// <summary>Closes the connections of a loop within the deadline, or at once when the deadline is ended early.</summary>
     private async Task CloseConnectionsAsync(ServerLoop loop, TimeSpan deadline)
     {
         var emptied = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -372,7 +385,7 @@ public sealed class EvioServer : IAsyncDisposable
         await emptied.Task.ConfigureAwait(false);
     }
 
-    /// <summary>Waits for a task until the time is up or there is a hurry.</summary>
+    /// <summary>Waits for a task until the time is up or the deadline is ended early.</summary>
     private async Task<bool> IsCompletedInTimeAsync(Task work, TimeSpan maxWait)
     {
         _ = await Task.WhenAny(EventLoopGroup.IsCompletedWithinAsync(work, maxWait), _hurry.Task).ConfigureAwait(false);

@@ -1,7 +1,7 @@
 namespace Evio.Transport.Native;
 
 /// <summary>
-/// Puts the pieces of a request together: what one <see cref="Events.Data"/> could not use is kept and put before the next one's input.
+/// Joins the pieces of a request: input that one <see cref="Events.Data"/> could not use is kept, and put before the input of the next one.
 /// evio's <c>InputStream</c>. Not thread-safe; one per connection, usually in <see cref="Connection.Context"/>.
 /// </summary>
 /// <example>
@@ -13,7 +13,9 @@ namespace Evio.Transport.Native;
 /// </example>
 public sealed class InputStream
 {
-    /// <summary>A small buffer stays for the next time, a large one is not kept by a connection that may be idle from now on.</summary>
+    /// <summary>
+    /// The largest buffer in bytes that is kept for the next time. A connection that may be idle from now on does not keep a larger one.
+    /// </summary>
     private const int MaxKeptWhenEmpty = 1024;
 
     private byte[] _kept = [];
@@ -22,9 +24,11 @@ public sealed class InputStream
     /// <summary>The number of bytes kept.</summary>
     public int Count => _count;
 
-    /// <summary>Gives what was kept, followed by a packet.</summary>
-    /// <param name="packet">The new input. When nothing was kept it is given back as it is, without a copy.</param>
-    /// <returns>All that is unused so far; valid until the next call, and no longer than <paramref name="packet"/>.</returns>
+    /// <summary>Returns the kept bytes, followed by a packet.</summary>
+    /// <param name="packet">The new input. When nothing was kept, it is returned as it is, without a copy.</param>
+    /// <returns>
+    /// All bytes that are unused so far. They are valid until the next call, and no longer than <paramref name="packet"/> is.
+    /// </returns>
     public ReadOnlySpan<byte> Begin(ReadOnlySpan<byte> packet)
     {
         if (_count == 0)
@@ -38,8 +42,10 @@ public sealed class InputStream
         return _kept.AsSpan(0, _count);
     }
 
-    /// <summary>Keeps what is unused.</summary>
-    /// <param name="data">The end of what <see cref="Begin"/> gave, or anything else that is to come before the next packet.</param>
+    /// <summary>Keeps the unused bytes.</summary>
+    /// <param name="data">
+    /// The end of the span that <see cref="Begin"/> returned, or any other bytes that are to come before the next packet.
+    /// </param>
     public void End(ReadOnlySpan<byte> data)
     {
         if (data.IsEmpty)
@@ -55,7 +61,8 @@ public sealed class InputStream
 
         if (data.Overlaps(_kept, out var offset))
         {
-            // All of it: a large request that comes in many packets is not moved for each of them. Otherwise CopyTo allows for the overlap.
+            // At offset 0, all bytes are kept and none is moved, because a large request may come in many packets. Otherwise CopyTo allows
+            // for the overlap.
             if (offset != 0)
             {
                 data.CopyTo(_kept);

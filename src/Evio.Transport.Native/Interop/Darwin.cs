@@ -1,8 +1,8 @@
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// Darwin's values (macOS, on arm64 and x86-64): sys/socket.h, netinet/tcp.h, netinet6/in6.h, sys/fcntl.h, sys/event.h. Where
-/// <see cref="FreeBsd"/> has no value of its own, this is FreeBSD's, too.
+/// Darwin's values (macOS, on arm64 and x86-64): sys/socket.h, netinet/tcp.h, netinet6/in6.h, sys/fcntl.h, sys/event.h. A value that
+/// <see cref="FreeBsd"/> does not have is also FreeBSD's.
 /// </summary>
 internal static class Darwin
 {

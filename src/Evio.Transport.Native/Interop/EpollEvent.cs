@@ -4,8 +4,8 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// <c>struct epoll_event { uint32_t events; uint64_t data; }</c>, which glibc and musl pack to 12 bytes on x86-64 and align to 16 everywhere
-/// else (epoll_event(3type), <c>__EPOLL_PACKED</c>). The process's architecture decides once; the JIT then sees constants.
+/// <c>struct epoll_event { uint32_t events; uint64_t data; }</c>. glibc and musl pack it to 12 bytes on x86-64 and align it to 16
+/// everywhere else (epoll_event(3type), <c>__EPOLL_PACKED</c>). The process's architecture decides once; the JIT then sees constants.
 /// </summary>
 internal static unsafe class EpollEvent
 {
@@ -22,7 +22,7 @@ internal static unsafe class EpollEvent
 
     internal static int OffsetOfDataOn(bool packed) => packed ? 4 : 8;
 
-    // SAFETY: callers pass a pointer to at least Size bytes. The data may stand unaligned on x86-64, hence the unaligned accesses.
+    // SAFETY: callers pass a pointer to at least Size bytes. The data may be unaligned on x86-64, hence the unaligned accesses.
     internal static void Write(byte* epollEvent, uint events, ulong token)
     {
         Unsafe.WriteUnaligned(epollEvent, events);

@@ -4,8 +4,8 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// The error numbers that the reactor tells apart, by Linux's values (errno(3)). Other systems' are translated as they come in
-/// (<see cref="FromSystem"/>), so that everything above speaks of one kind.
+/// The error numbers that the reactor distinguishes, with Linux's values (errno(3)). <see cref="FromSystem"/> translates those of other
+/// systems, so that all other code uses the same numbers.
 /// </summary>
 internal static class Errno
 {
@@ -44,21 +44,23 @@ internal static class Errno
     internal const int EINPROGRESS = 115;
 
     /// <summary>
-    /// The reason of the failure of the call on the line before. The runtime keeps it across the return from native code; any later call may
+    /// The error number of the call on the line before. The runtime keeps it across the return from native code; any later call may
     /// overwrite it.
     /// </summary>
     internal static int Last => FromSystem(Marshal.GetLastSystemError());
 
-    /// <summary>Translates a number of this system, from where it does not come through <see cref="Last"/>: <c>SO_ERROR</c>, kevent(2).</summary>
+    /// <summary>
+    /// Translates an error number of this system that does not come through <see cref="Last"/>: from <c>SO_ERROR</c> or kevent(2).
+    /// </summary>
     internal static int FromSystem(int errno) => Platform.IsLinux ? errno : FromBsd(errno, Platform.IsFreeBsd);
 
-    /// <summary>Translates a number of sys/errno.h as Darwin and FreeBSD have it; one without a name here becomes negative.</summary>
+    /// <summary>Translates a number of Darwin's or FreeBSD's sys/errno.h. A number without a name here becomes negative.</summary>
     internal static int FromBsd(int errno, bool freeBsd) => errno switch
     {
         // EDEADLK, whose number is Linux's EAGAIN.
         11 => -11,
 
-        // Up to here all have Unix's first numbers.
+        // All systems have the same first numbers, up to here.
         < 35 => errno,
         35 => EAGAIN,
         36 => EINPROGRESS,

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// <c>struct kevent</c> as Darwin has it on both of its architectures (kqueue(2)). FreeBSD's (12 and later) begins with the same fields, and four
-/// reserved words follow; so arrays of them are walked by <see cref="Size"/>.
+/// Darwin's <c>struct kevent</c>, the same on both of its architectures (kqueue(2)). FreeBSD's (12 and later) begins with the same fields,
+/// and four reserved words follow. So <see cref="Size"/> is the step through arrays of them.
 /// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct KernelEvent

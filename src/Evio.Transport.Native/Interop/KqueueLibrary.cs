@@ -3,15 +3,15 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// kqueue(2) and kevent(2), and the one place that says who provides them: the system's C library on Darwin and FreeBSD, and on Linux the library
-/// that the environment variable <see cref="Variable"/> names. Its <c>struct kevent</c> has Darwin's layout and constants; everything else about
-/// Linux stays Linux's.
+/// kqueue(2) and kevent(2). They come from the system's C library on Darwin and FreeBSD, and on Linux from the library that the environment
+/// variable <see cref="Variable"/> names. Its <c>struct kevent</c> has Darwin's layout and constants. Everything else about Linux stays
+/// Linux's.
 /// </summary>
 internal static unsafe partial class KqueueLibrary
 {
     internal const string Variable = "EVIO_KQUEUE_LIBRARY";
 
-    /// <summary>No file's name; the resolver that <see cref="Load"/> sets answers for it.</summary>
+    /// <summary>The name for which the resolver that <see cref="Load"/> sets gives the library. No file has it.</summary>
     private const string Library = "kqueue";
 
     private static readonly Lazy<nint> Handle = new(Load);
@@ -22,8 +22,8 @@ internal static unsafe partial class KqueueLibrary
     [LibraryImport(Library)]
     internal static partial int kevent(int kqueue, byte* changes, int changeCount, byte* events, int eventCount, TimeSpec* timeout);
 
-    /// <summary>To be called before the calls above.</summary>
-    /// <exception cref="PlatformNotSupportedException">Nobody provides them here.</exception>
+    /// <summary>Loads the library. To be called before the calls above.</summary>
+    /// <exception cref="PlatformNotSupportedException">No library provides them here.</exception>
     internal static void EnsureLoaded() => _ = Handle.Value;
 
     private static nint Load()

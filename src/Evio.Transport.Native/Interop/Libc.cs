@@ -3,9 +3,10 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// The C library's entry points, as they are: blittable signatures, no marshalling. A result below zero means that the reason is in
-/// <see cref="Errno.Last"/>, which is to be read on the very next line. All file descriptors that pass through here are non-blocking, so no
-/// call but <see cref="epoll_wait"/> keeps its thread. What only some systems have is called through <see cref="SocketCalls"/> or by their poller.
+/// The C library's entry points, with blittable signatures and without marshalling. A result below zero means that <see cref="Errno.Last"/>
+/// has the reason, which the caller reads on the very next line. All file descriptors that pass through here are non-blocking, so only
+/// <see cref="epoll_wait"/> blocks its thread. Calls that only some systems have are made by <see cref="SocketCalls"/> or by the systems'
+/// pollers.
 /// </summary>
 internal static unsafe partial class Libc
 {
@@ -66,7 +67,9 @@ internal static unsafe partial class Libc
     [LibraryImport(Library, EntryPoint = "fcntl")]
     private static partial int fcntl_registers(int fd, int command, nint argument);
 
-    /// <summary>The eight registers for arguments are filled, so that the last one is on the stack, where Apple's arm64 convention has it.</summary>
+    /// <summary>
+    /// Fills the eight registers for arguments, so that the last argument is on the stack, where Apple's arm64 convention has it.
+    /// </summary>
     [LibraryImport(Library, EntryPoint = "fcntl")]
     private static partial int fcntl_stack(int fd, int command, nint x2, nint x3, nint x4, nint x5, nint x6, nint x7, nint argument);
 
@@ -91,7 +94,7 @@ internal static unsafe partial class Libc
     [LibraryImport(Library)]
     internal static partial int shutdown(int fd, int how);
 
-    /// <summary>Without a mode, which follows the flags where a file may be made.</summary>
+    /// <summary>open(2) without a mode, which follows the flags only where a file may be created.</summary>
     [LibraryImport(Library)]
     internal static partial int open(byte* path, int flags);
 
@@ -121,8 +124,9 @@ internal unsafe struct IoVector
 
 /// <summary><c>struct msghdr</c> as Linux's 64-bit C libraries lay it out (recvmsg(2)), which serves Darwin and FreeBSD as well.</summary>
 /// <remarks>
-/// Theirs has an <c>int</c> for <see cref="VectorCount"/> and, with <c>msg_flags</c> behind it, a <c>socklen_t</c> for <see cref="ControlLength"/>. On these
-/// little-endian machines both read the low half of what is written here; the flags, which nobody here reads, land in the high half of the latter.
+/// Darwin and FreeBSD have an <c>int</c> for <see cref="VectorCount"/>, and a <c>socklen_t</c> with <c>msg_flags</c> behind it for
+/// <see cref="ControlLength"/>. These machines are little-endian, so the systems read the low half of each field. The flags land in the
+/// high half of <see cref="ControlLength"/>, and no code here reads them.
 /// </remarks>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct MessageHeader

@@ -1,8 +1,8 @@
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// Linux's values of the constants that <see cref="Libc"/>'s calls take, as far as they are not every system's (<see cref="Platform"/>). They are
-/// the same on x86-64 and arm64.
+/// Linux's values of the constants that <see cref="Libc"/>'s calls take. <see cref="Platform"/> has those that all systems share. The
+/// values are the same on x86-64 and arm64.
 /// </summary>
 internal static class Linux
 {

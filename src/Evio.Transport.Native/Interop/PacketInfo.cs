@@ -3,9 +3,11 @@ using System.Runtime.InteropServices;
 
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>Which of this machine's addresses a datagram came to, and which one its reply comes from. Addresses have 4 or 16 bytes.</summary>
-/// <param name="destination">Where the datagram came to; empty if that is not known.</param>
-/// <param name="source">Where the reply comes from: the same, but for broadcasts where the system tells.</param>
+/// <summary>The address of this machine that a datagram came to, and the source of its reply. Addresses have 4 or 16 bytes.</summary>
+/// <param name="destination">The address that the datagram came to; empty if it is not known.</param>
+/// <param name="source">
+/// The address that the reply comes from. It is the destination, except for broadcasts where the system reports another address.
+/// </param>
 /// <param name="interfaceIndex">The interface that the datagram came in by.</param>
 internal readonly ref struct PacketInfo(ReadOnlySpan<byte> destination, ReadOnlySpan<byte> source, uint interfaceIndex)
 {
@@ -17,8 +19,8 @@ internal readonly ref struct PacketInfo(ReadOnlySpan<byte> destination, ReadOnly
 }
 
 /// <summary>
-/// The control messages in which the system tells a <see cref="PacketInfo"/>, and in which it is asked for a reply's source (cmsg(3), ip(7), ipv6(7)). Each
-/// system has a format of its own.
+/// Reads and writes the control messages that carry a <see cref="PacketInfo"/> (cmsg(3), ip(7), ipv6(7)). In them the system reports a
+/// datagram's destination, and takes a reply's source. Each system has a format of its own.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -27,12 +29,12 @@ internal readonly ref struct PacketInfo(ReadOnlySpan<byte> destination, ReadOnly
 ///  Darwin    0 (4)      4         8        12       struct in_pktinfo (12)     struct in6_pktinfo (20)
 ///  FreeBSD   0 (4)      4         8        16       struct in_addr (4)         struct in6_pktinfo (20)
 /// </code>
-/// A socket of both families is told of IPv4 datagrams in an IPv6 message, with a mapped address. Linux also takes a mapped address as the source; Darwin and
-/// FreeBSD take the message of IPv4.
+/// A socket of both families gets the destination of IPv4 datagrams in an IPv6 message, with a mapped address. Linux also takes a mapped
+/// address as the source; Darwin and FreeBSD take the message of IPv4.
 /// </remarks>
 internal sealed class PacketInfoFormat
 {
-    /// <summary>Room for one message in any format: the header, an address of IPv6, an interface, and what aligns the next one.</summary>
+    /// <summary>Room for one message in any format: the header, an address of IPv6, an interface, and the padding.</summary>
     internal const int MaxSize = 40;
 
     private const int SizeOfIPv4 = 4;
@@ -82,7 +84,7 @@ internal sealed class PacketInfoFormat
         TypeOfIPv6 = Interop.FreeBsd.IPV6_PKTINFO,
     };
 
-    /// <summary>This system's.</summary>
+    /// <summary>The format of this system.</summary>
     internal static readonly PacketInfoFormat Current = Platform.IsFreeBsd ? FreeBsd : Platform.IsDarwin ? Darwin : Linux;
 
     private int LengthSize { get; init; }
@@ -103,11 +105,11 @@ internal sealed class PacketInfoFormat
 
     private bool TakesMappedSource { get; init; }
 
-    /// <summary>The option of a socket that has the system tell (setsockopt(2)).</summary>
+    /// <summary>The socket option that makes the system report destinations (setsockopt(2)).</summary>
     internal (int Level, int Option) OptionOf(bool isIPv6) =>
         isIPv6 ? (Platform.IPPROTO_IPV6, OptionOfIPv6) : (Platform.IPPROTO_IP, OptionOfIPv4);
 
-    /// <summary>Reads what the system told with a datagram. Messages that are cut short, or others, tell nothing.</summary>
+    /// <summary>Reads the control message of a datagram. The result is empty if the message is cut short or of another kind.</summary>
     internal PacketInfo Read(ReadOnlySpan<byte> control)
     {
         if (control.Length < DataOffset)
@@ -144,7 +146,7 @@ internal sealed class PacketInfoFormat
             return default;
         }
 
-        // Of a broadcast Linux says which address answers it. Darwin does not.
+        // For a broadcast, Linux reports the address that answers it. Darwin does not.
         var specific = data.Slice(4, SizeOfIPv4);
         var destination = data.Slice(8, SizeOfIPv4);
         return new PacketInfo(destination, specific.IndexOfAnyExcept((byte)0) < 0 ? destination : specific, MemoryMarshal.Read<uint>(data));
@@ -152,11 +154,12 @@ internal sealed class PacketInfoFormat
 
     /// <summary>Writes the message that asks for a reply's source.</summary>
     /// <param name="control">Room for <see cref="MaxSize"/> bytes.</param>
-    /// <param name="info">What was told of the datagram.</param>
-    /// <returns>The length of the message, or 0 if there is no source to be asked for: then the system chooses.</returns>
+    /// <param name="info">The addresses of the datagram.</param>
+    /// <returns>The length of the message, or 0 if there is no source to ask for. Then the system chooses it.</returns>
     /// <remarks>
-    /// The interface is asked for where an address is of use only together with it. Elsewhere it would overrule the routes: where these lead to the sender by
-    /// another interface than the one that its datagram came in by, the reply would not arrive.
+    /// The message names the interface only if an address is of use only together with it. For other addresses it would overrule the
+    /// routes. If the route to the sender leads through another interface than the one that its datagram came in by, the reply would not
+    /// arrive.
     /// </remarks>
     internal int Write(Span<byte> control, PacketInfo info)
     {
@@ -196,7 +199,9 @@ internal sealed class PacketInfoFormat
         return DataOffset + ((size + Alignment - 1) & -Alignment);
     }
 
-    /// <summary>Whether an address cannot be a source: none, a multicast one, that of all machines.</summary>
+    /// <summary>
+    /// Whether an address cannot be a source: the unspecified address, a multicast address, or the broadcast address of all machines.
+    /// </summary>
     private static bool IsNoSource(ReadOnlySpan<byte> address)
     {
         if (address.IndexOfAnyExcept((byte)0) < 0)
@@ -213,7 +218,7 @@ internal sealed class PacketInfoFormat
         return (ipv4[0] & 0xF0) == 0xE0 || ipv4.IndexOfAnyExcept((byte)0xFF) < 0;
     }
 
-    /// <summary>fe80::/10, 169.254.0.0/16.</summary>
+    /// <summary>Whether an address is link-local: in fe80::/10 or 169.254.0.0/16.</summary>
     private static bool IsLinkLocal(ReadOnlySpan<byte> address) => address.Length == SizeOfIPv6 && !IsMapped(address)
         ? (BinaryPrimitives.ReadUInt16BigEndian(address) & 0xFFC0) == 0xFE80
         : BinaryPrimitives.ReadUInt16BigEndian(address[^SizeOfIPv4..]) == 0xA9FE;

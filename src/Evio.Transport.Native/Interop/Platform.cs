@@ -4,15 +4,15 @@ using System.Runtime.InteropServices;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// The one place that asks which system this is. What all systems have in common are constants; what differs is chosen once, from
+/// The only place that asks which system this is. Values that all systems share are constants. The others are chosen once, from
 /// <see cref="Linux"/>, <see cref="Darwin"/> and <see cref="FreeBsd"/>, into read-only fields, which the JIT takes for constants.
 /// </summary>
 internal static class Platform
 {
-    /// <summary>Linux, and Android's.</summary>
+    /// <summary>Linux, including Android's.</summary>
     internal static readonly bool IsLinux = OperatingSystem.IsLinux() || OperatingSystem.IsAndroid();
 
-    /// <summary>macOS and what else runs on its kernel.</summary>
+    /// <summary>macOS and the other systems on its kernel.</summary>
     internal static readonly bool IsDarwin =
         OperatingSystem.IsMacOS() || OperatingSystem.IsMacCatalyst() || OperatingSystem.IsIOS() || OperatingSystem.IsTvOS();
 
@@ -27,7 +27,8 @@ internal static class Platform
 
     /// <summary>Whether the kernel spreads connections and datagrams over the sockets that share a port (<c>SO_REUSEPORT</c>).</summary>
     /// <remarks>
-    /// Darwin gives all to one of them. FreeBSD needs <c>SO_REUSEPORT_LB</c>, and before bind(2), where it would hide that the port is taken.
+    /// Darwin gives all of them to one socket. FreeBSD needs <c>SO_REUSEPORT_LB</c>, set before bind(2). There the option would hide that
+    /// the port is taken.
     /// </remarks>
     internal static readonly bool SpreadsSharedPorts = IsLinux;
 
@@ -37,7 +38,7 @@ internal static class Platform
     /// <summary>Whether a <c>sockaddr</c> begins with its length, which takes a byte from the family.</summary>
     internal static readonly bool HasAddressLength = !IsLinux;
 
-    /// <summary>Whether what a C function takes for "..." is passed on the stack, unlike its other arguments.</summary>
+    /// <summary>Whether the variadic arguments of a C function are passed on the stack, unlike its other arguments.</summary>
     internal static readonly bool PassesVariadicOnStack = IsDarwin && RuntimeInformation.ProcessArchitecture == Architecture.Arm64;
 
     // socket(2)
@@ -103,7 +104,7 @@ internal static class Platform
     /// <summary><c>sizeof(struct sockaddr_storage)</c>: room for an address of any family.</summary>
     internal const int SizeOfSockAddrStorage = 128;
 
-    /// <summary>The family of a <c>sockaddr</c>, of which at least two bytes are there.</summary>
+    /// <summary>The family of a <c>sockaddr</c> of at least two bytes.</summary>
     internal static int FamilyOf(ReadOnlySpan<byte> address) => FamilyOf(address, HasAddressLength);
 
     internal static int FamilyOf(ReadOnlySpan<byte> address, bool hasLength) =>

@@ -3,11 +3,12 @@ using System.Text;
 namespace Evio.Transport.Native.Interop;
 
 /// <summary>
-/// What takes different calls on different systems. The names with "Plainly" use nothing but what every system has; Linux has more in one call.
+/// Operations that take different calls on different systems. Methods with "Plainly" in their names use only calls that every system has.
+/// Linux has calls that do more at once.
 /// </summary>
 internal static unsafe class SocketCalls
 {
-    /// <summary>Makes a non-blocking socket that child processes do not inherit (socket(2)).</summary>
+    /// <summary>Creates a non-blocking socket that child processes do not inherit (socket(2)).</summary>
     /// <returns>The descriptor, or below zero.</returns>
     internal static int Create(int family, int type) => Platform.HasSocketFlags
         ? Libc.socket(family, type | Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC, 0)
@@ -21,7 +22,9 @@ internal static unsafe class SocketCalls
 
     internal static int AcceptPlainly(int descriptor, byte* address, uint* length) => SetUp(Libc.accept(descriptor, address, length));
 
-    /// <summary>What the flags of socket(2) and accept4(2) would do. Between the calls a child process may be started that inherits the socket.</summary>
+    /// <summary>
+    /// Does what the flags of socket(2) and accept4(2) would do. A child process that is started between the calls inherits the socket.
+    /// </summary>
     private static int SetUp(int descriptor)
     {
         if (descriptor < 0)
@@ -46,18 +49,24 @@ internal static unsafe class SocketCalls
             && Libc.fcntl(descriptor, Platform.F_SETFL, value ? flags | Platform.O_NONBLOCK : flags & ~Platform.O_NONBLOCK) >= 0;
     }
 
-    /// <summary>Has a send to a connection that is gone fail without a signal, where <see cref="Platform.MSG_NOSIGNAL"/> cannot.</summary>
+    /// <summary>
+    /// Makes a send to a connection that is gone fail without a signal, where <see cref="Platform.MSG_NOSIGNAL"/> cannot.
+    /// </summary>
     internal static void SuppressSignal(int descriptor)
     {
         if (Platform.IsDarwin)
         {
-            // It fails only on a connection that has gone already (EINVAL); and the runtime ignores the signal for the whole process.
+            // This fails only on a connection that is gone already (EINVAL). The runtime ignores the signal for the whole process in any
+            // case.
             var on = 1;
             _ = Libc.setsockopt(descriptor, Platform.SOL_SOCKET, Darwin.SO_NOSIGPIPE, &on, sizeof(int));
         }
     }
 
-    /// <summary>Whether a socket is known to listen. Darwin does not tell (getsockopt(2) knows no <c>SO_ACCEPTCONN</c>); to listen twice does no harm.</summary>
+    /// <summary>
+    /// Whether a socket is known to listen. Darwin does not report it (getsockopt(2) has no <c>SO_ACCEPTCONN</c>). To listen twice does no
+    /// harm.
+    /// </summary>
     internal static bool IsListening(int descriptor)
     {
         int value;
@@ -66,8 +75,8 @@ internal static unsafe class SocketCalls
     }
 
     /// <summary>
-    /// Whether a connection is in the state "closed" (tcp(7), TCP_INFO): after a reset, and after both sides' FIN if this side's came first or both crossed.
-    /// False for Unix-domain sockets, and elsewhere than on Linux.
+    /// Whether a connection is in the state "closed" (tcp(7), TCP_INFO). A reset leads to it. Both sides' FIN do, too, if this side's came
+    /// first or both crossed. False for Unix-domain sockets, and on systems other than Linux.
     /// </summary>
     internal static bool IsClosed(int descriptor)
     {
@@ -78,13 +87,13 @@ internal static unsafe class SocketCalls
             && state == Linux.TCP_CLOSE;
     }
 
-    /// <summary>Ends a connection at once, so that a TCP peer gets RST; elsewhere than on Linux it leaves with close(2).</summary>
+    /// <summary>Ends a connection at once, so that a TCP peer gets RST. On systems other than Linux the RST leaves with close(2).</summary>
     internal static void Reset(int descriptor)
     {
         if (Platform.IsLinux)
         {
-            // Connecting a TCP socket to no address dissolves its connection (connect(2)), and a connection that has not ended yet is then reset.
-            // It works at once, whoever else is using the descriptor, which a close with a zero linger time would have to wait for.
+            // Connecting a TCP socket to no address dissolves its connection (connect(2)), and resets one that has not ended yet. That
+            // works at once, even while other threads use the descriptor. A close with a zero linger time would have to wait for them.
             var unspecified = stackalloc byte[SizeOfUnspecified];
             new Span<byte>(unspecified, SizeOfUnspecified).Clear();
             if (Libc.connect(descriptor, unspecified, SizeOfUnspecified) == 0)
@@ -92,7 +101,7 @@ internal static unsafe class SocketCalls
                 return;
             }
 
-            // Unix-domain sockets cannot do it. Their peer sees the end, or a reset if bytes of it are unread (unix(7)).
+            // Unix-domain sockets cannot do that. The peer sees the end, or a reset if bytes that it sent are unread (unix(7)).
             _ = Libc.shutdown(descriptor, Platform.SHUT_RDWR);
             return;
         }
@@ -102,17 +111,19 @@ internal static unsafe class SocketCalls
 
     private const int SizeOfUnspecified = 28;
 
-    /// <summary>Has close(2) reset the connection (<c>struct linger { int l_onoff; int l_linger; }</c>), and wakes who waits for input.</summary>
+    /// <summary>
+    /// Makes close(2) reset the connection (<c>struct linger { int l_onoff; int l_linger; }</c>), and wakes threads that wait for input.
+    /// </summary>
     internal static void ResetPlainly(int descriptor)
     {
         var linger = stackalloc int[2] { 1, 0 };
         _ = Libc.setsockopt(descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, 2 * sizeof(int));
 
-        // No FIN: it would go before the RST, and tell of an end that was none.
+        // Only the input is shut down. A FIN would go before the RST, and would look like a regular end.
         _ = Libc.shutdown(descriptor, Platform.SHUT_RD);
     }
 
-    /// <summary>Receives as many messages as wait, up to a number (recvmmsg(2)).</summary>
+    /// <summary>Receives the waiting messages, up to <paramref name="count"/> (recvmmsg(2)).</summary>
     /// <returns>Their number, or below zero if the first could not be received.</returns>
     internal static int ReceiveMessages(int descriptor, MessageSlot* messages, int count) => Platform.IsLinux
         ? Libc.recvmmsg(descriptor, messages, (uint)count, 0, null)
@@ -157,13 +168,14 @@ internal static unsafe class SocketCalls
     }
 
     /// <summary>
-    /// Whether connecting to a file shows if a server lives there: yes if it is a socket. On Linux any other file refuses like a socket whose server is
-    /// gone; Darwin and FreeBSD name the difference (ENOTSOCK, connect(2)). False also where these calls do not exist.
+    /// Whether connecting to a file shows if a server runs there: yes if the file is a socket. On Linux any other file refuses like a
+    /// socket whose server has ended. Darwin and FreeBSD report the difference (ENOTSOCK, connect(2)). False on systems without these
+    /// calls.
     /// </summary>
     internal static bool CanProbe(string file) =>
         Platform.IsLinux ? (ModeOf(file) & Linux.S_IFMT) == Linux.S_IFSOCK : Platform.IsDarwin || Platform.IsFreeBsd;
 
-    /// <summary>Kind and permissions of a file (inode(7)); 0 if there is none, and elsewhere than on Linux.</summary>
+    /// <summary>The kind and permissions of a file (inode(7)); 0 if there is none, and on systems other than Linux.</summary>
     internal static int ModeOf(string file)
     {
         if (!Platform.IsLinux)
@@ -181,10 +193,10 @@ internal static unsafe class SocketCalls
     }
 
     /// <summary>
-    /// What tells a file from another one that takes its place: device and inode (inode(7)). Elsewhere than on Linux the time at which it was last written, which
-    /// for a socket is when it was made.
+    /// Returns what distinguishes a file from another one that takes its place: device and inode (inode(7)). On systems other than Linux it
+    /// is the time of the last write, which for a socket is the time of its creation.
     /// </summary>
-    /// <returns><see langword="null"/> if there is no such file, or if that is not known.</returns>
+    /// <returns><see langword="null"/> if there is no such file, or if the values are not known.</returns>
     internal static (ulong Device, ulong Inode)? IdentityOf(string file)
     {
         if (!Platform.IsLinux)
@@ -204,7 +216,7 @@ internal static unsafe class SocketCalls
     }
 
     /// <summary>Opens a directory, to be locked (open(2)).</summary>
-    /// <returns>The descriptor, or below zero; the latter always where these calls do not exist.</returns>
+    /// <returns>The descriptor, or below zero. On systems without these calls it is always below zero.</returns>
     internal static int OpenDirectory(string directory)
     {
         if (!Platform.HasSharedPorts)
@@ -212,24 +224,24 @@ internal static unsafe class SocketCalls
             return -1;
         }
 
-        // SAFETY: the path is fixed for the duration of the call. It does not wait, not even for the other end of a FIFO.
+        // SAFETY: the path is fixed for the duration of the call. The call does not wait, not even for the other end of a FIFO.
         fixed (byte* path = Encoding.UTF8.GetBytes(directory + '\0'))
         {
             return Libc.open(path, Platform.O_RDONLY | Platform.O_CLOEXEC | Platform.O_NONBLOCK);
         }
     }
 
-    /// <summary>Takes the lock of an open file, which close(2) gives back, if nobody else has it (flock(2)).</summary>
-    /// <returns>0, or the error: EAGAIN if somebody has it.</returns>
+    /// <summary>Takes the lock of an open file, if it is free (flock(2)). close(2) releases it.</summary>
+    /// <returns>0, or the error: EAGAIN if the lock is taken.</returns>
     internal static int TryLock(int descriptor) => Libc.flock(descriptor, Platform.LOCK_EX | Platform.LOCK_NB) < 0 ? Errno.Last : 0;
 
     /// <summary>
-    /// Limits the mode of the file that bind(2) will make, where a socket has one (fchmod(2)). Elsewhere the file has a wider one for the moment until
-    /// <see cref="SetMode"/>, but does not listen yet.
+    /// Limits the mode of the file that bind(2) will create, where a socket has a mode (fchmod(2)). Elsewhere the file may have a wider
+    /// mode until <see cref="SetMode"/>, but the socket does not listen yet.
     /// </summary>
     internal static bool LimitMode(int descriptor, UnixFileMode mode) => !Platform.IsLinux || Libc.fchmod(descriptor, (uint)mode) == 0;
 
-    /// <summary>Sets a file's mode. Not through a symbolic link, which somebody else may have put in the file's place.</summary>
+    /// <summary>Sets a file's mode. It does not follow a symbolic link, which another process may have put in the file's place.</summary>
     internal static bool SetMode(string file, UnixFileMode mode)
     {
         fixed (byte* path = Encoding.UTF8.GetBytes(file + '\0'))

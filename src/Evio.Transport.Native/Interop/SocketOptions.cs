@@ -2,7 +2,7 @@ using System.Net.Sockets;
 
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>The options that a server may set for each of its connections (setsockopt(2)). Zero leaves one as the system has it.</summary>
+/// <summary>The options that a server may set for each of its connections (setsockopt(2)). Zero keeps the system's value.</summary>
 /// <param name="TcpKeepAlive">How long a TCP connection is silent before the kernel probes the peer; zero for no probes.</param>
 /// <param name="TcpKeepAliveInterval">The time between two probes.</param>
 /// <param name="TcpKeepAliveCount">How many unanswered probes end the connection.</param>
@@ -45,7 +45,7 @@ internal static unsafe class SocketOptions
         }
     }
 
-    /// <summary>Whole seconds, rounded up: half a second of keep-alive is not none.</summary>
+    /// <summary>Rounds up to whole seconds, from 1 to <see cref="MaxSeconds"/>. Half a second of keep-alive must not become none.</summary>
     internal static int Seconds(TimeSpan time) => (int)Math.Clamp(Math.Ceiling(time.TotalSeconds), 1, MaxSeconds);
 
     internal static void SetBlocking(int descriptor)

@@ -3,15 +3,17 @@ using System.Runtime.InteropServices;
 
 namespace Evio.Transport.Native.Interop;
 
-/// <summary>What a thread has done with its time, as far as it was not blocked.</summary>
-/// <param name="Ran">For how long it has run: user and system time.</param>
-/// <param name="Waited">For how long it could have run, but others did; <see langword="null"/> where the system does not tell.</param>
+/// <summary>The times for which a thread has run or has waited for a processor. Time in which it was blocked does not count.</summary>
+/// <param name="Ran">The time for which the thread has run: user and system time.</param>
+/// <param name="Waited">
+/// The time for which the thread has waited for a processor; <see langword="null"/> where the system does not report it.
+/// </param>
 internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpan? Waited)
 {
-    /// <summary>The times of the calling thread. To take them costs some ten microseconds.</summary>
+    /// <summary>The times of the calling thread. To read them costs some ten microseconds.</summary>
     internal static ThreadTimes Current => new(ReadClock(), Platform.IsLinux ? ReadSchedulerStatistics() : null);
 
-    /// <summary>What has come to the times since then. What is not known of one of them is not known.</summary>
+    /// <summary>The difference of two readings. A time that is not known in one of them is not known in the result.</summary>
     public static ThreadTimes operator -(ThreadTimes now, ThreadTimes then) => new(now.Ran - then.Ran, now.Waited - then.Waited);
 
     /// <summary>clock_gettime(2); zero on a system that does not count it.</summary>
@@ -23,8 +25,8 @@ internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpa
     }
 
     /// <summary>
-    /// The second number in Linux's <c>/proc/thread-self/schedstat</c>: nanoseconds in the queue for a processor. The first one, those on a processor, lags behind by up to a tick while
-    /// the thread runs.
+    /// Reads the second number of Linux's <c>/proc/thread-self/schedstat</c>: nanoseconds in the queue for a processor. The first number,
+    /// nanoseconds on a processor, is not used: it lags behind by up to a tick while the thread runs.
     /// </summary>
     private static TimeSpan? ReadSchedulerStatistics()
     {
@@ -39,7 +41,7 @@ internal readonly unsafe partial record struct ThreadTimes(TimeSpan Ran, TimeSpa
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            // No /proc here, or a kernel without them, or no descriptor left.
+            // There is no /proc, the kernel does not have the file, or no descriptor is left.
             return null;
         }
     }

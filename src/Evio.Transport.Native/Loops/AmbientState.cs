@@ -1,22 +1,28 @@
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// What user code may leave behind on the thread that it runs on, for the code of others that runs there next: values of <see cref="AsyncLocal{T}"/>, the cultures,
-/// the activity and the principal, which are such values, a synchronization context, and a loop's thread's priority and name.
+/// Removes the state that user code may leave on its thread, before other code runs there. Such state is values of
+/// <see cref="AsyncLocal{T}"/>, a synchronization context, and the priority and name of a loop's thread. The cultures, the activity and the
+/// principal are such values.
 /// </summary>
 /// <remarks>
-/// The thread pool takes these back after each work item, and so does the reactor after each callback, posted call and timer. It costs a few looks, some 9 ns, where nothing
-/// was left behind. What else a thread keeps stays: thread-static fields, the processors that it is bound to, its signal mask.
+/// The thread pool removes such state after each work item, and so does the reactor after each callback, posted call and timer. If nothing
+/// was left behind, that costs a few comparisons, some 9 ns. Other state of a thread stays: thread-static fields, the processors that it is
+/// bound to, its signal mask.
 /// </remarks>
 internal static class AmbientState
 {
     // The framework has one default context for all threads, and gives it to a thread that has none yet.
     private static ExecutionContext? Default;
 
-    /// <summary>To be called on a thread that has run no user code and was started without its creator's context.</summary>
+    /// <summary>
+    /// Captures the default context. Called on a thread that has run no user code and was started without its creator's context.
+    /// </summary>
     internal static void Begin() => Default ??= ExecutionContext.Capture();
 
-    /// <summary>Takes back what the code before has left on the calling thread. Not within other user code, which would lose its own.</summary>
+    /// <summary>
+    /// Removes what the previous code has left on the calling thread. Not to be called within user code, which would lose its own state.
+    /// </summary>
     internal static void Restore()
     {
         RestoreContext();
@@ -27,7 +33,7 @@ internal static class AmbientState
     {
         if (Default is { } context)
         {
-            // Costs a comparison when it is the thread's context already.
+            // This costs one comparison if it is the thread's context already.
             ExecutionContext.Restore(context);
         }
 
@@ -38,12 +44,13 @@ internal static class AmbientState
     }
 
     /// <summary>
-    /// Has a callback begin without the caller's context, and gives the caller its own back: for callbacks that may be made within the code of others,
-    /// a connection's <see cref="Events.Closed"/> for example, if another one's callback closes it. The thread's own properties stay as they are.
+    /// Begins a callback without the caller's context. The disposal of the result gives the caller its context back. This is for callbacks
+    /// that may run within other user code, for example a connection's <see cref="Events.Closed"/> when the callback of another connection
+    /// closes it. The thread's own properties stay as they are.
     /// </summary>
     internal static Scope BeginCallback()
     {
-        // Null where the caller has suppressed the flow of its context, which then stays.
+        // Null if the caller has suppressed the flow of its context. Then the context stays.
         var scope = new Scope(ExecutionContext.Capture(), SynchronizationContext.Current);
         if (scope.IsFlowing)
         {

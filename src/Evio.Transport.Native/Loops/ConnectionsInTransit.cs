@@ -1,9 +1,9 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>How many of a listener's connections are on their way to each loop: accepted, and not yet delivered there.</summary>
+/// <summary>Counts a listener's connections on their way to each loop: accepted, and not yet delivered there.</summary>
 /// <remarks>
-/// A loop that does not come to them, because it is held by a handler, gets no more than <paramref name="limit"/>: the balancer leaves it out until it has taken
-/// one. A loop that accepts is never left out of its own connections, since nothing is on its way then.
+/// A loop that a handler holds does not take its connections. It gets no more than <paramref name="limit"/>: then the balancer skips it
+/// until it has taken one. A loop is never skipped for connections that it accepts itself, because these are not in transit.
 /// </remarks>
 internal sealed class ConnectionsInTransit(int loopCount, int limit)
 {
@@ -11,9 +11,9 @@ internal sealed class ConnectionsInTransit(int loopCount, int limit)
 
     internal bool HasRoom(EventLoop loop) => Volatile.Read(ref _counts[loop.Index]) < limit;
 
-    /// <summary>Counts a connection that is for a loop. Under the balancer's lock, so that the limit is exact.</summary>
+    /// <summary>Counts a connection on its way to a loop. Under the balancer's lock, so that the limit is exact.</summary>
     internal void Begin(EventLoop loop) => Interlocked.Increment(ref _counts[loop.Index]);
 
-    /// <summary>A connection was delivered to its loop, or is given up.</summary>
+    /// <summary>Ends the transit of a connection, which was delivered to its loop or is given up.</summary>
     internal void End(EventLoop loop) => Interlocked.Decrement(ref _counts[loop.Index]);
 }

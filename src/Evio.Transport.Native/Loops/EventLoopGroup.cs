@@ -3,28 +3,35 @@ using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native;
 
-/// <summary>The event loops of a server, and the choice among them for every connection.</summary>
+/// <summary>The event loops of a server. The group chooses the loop of each connection.</summary>
 /// <remarks>All members may be used from any thread.</remarks>
 public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
 {
-    /// <summary>The name of the meter of the loops' instruments. None of them costs anything but a look while nobody listens to it.</summary>
+    /// <summary>The name of the meter of the loops' instruments. An instrument without a listener costs only a check.</summary>
     /// <remarks>
     /// <para>All have the attribute <c>evio.loop.index</c>.</para>
     /// <list type="table">
-    /// <item><term>evio.loop.connections</term><description>{connection}: open connections that the loop owns, an up-down counter</description></item>
-    /// <item><term>evio.loop.accepts</term><description>{connection}: accepted by the loop's listening descriptors, whichever loop owns them then</description></item>
-    /// <item><term>evio.loop.accept.failures</term><description>{failure}: accept(2) refused by the system, for want of descriptors or memory for example</description></item>
-    /// <item><term>evio.loop.io</term><description>By: received and sent; the attribute <c>network.io.direction</c> is <c>receive</c> or <c>transmit</c></description></item>
-    /// <item><term>evio.loop.wakeups</term><description>{wakeup}: system calls that woke the loop out of its wait for other threads' calls</description></item>
-    /// <item><term>evio.loop.takeovers</term><description>{takeover}: threads that lost the loop because a call took long, or was expected to (<see cref="LoopScheduling.Adaptive"/>)</description></item>
-    /// <item><term>evio.loop.busy.time</term><description>s: outside of the wait for events, counted at the end of each pass</description></item>
+    /// <item><term>evio.loop.connections</term><description>{connection}: open connections that the loop owns, an up-down
+    /// counter</description></item>
+    /// <item><term>evio.loop.accepts</term><description>{connection}: accepted by the loop's listening descriptors, whichever loop owns
+    /// them then</description></item>
+    /// <item><term>evio.loop.accept.failures</term><description>{failure}: accept(2) refused by the system, for lack of descriptors or
+    /// memory for example</description></item>
+    /// <item><term>evio.loop.io</term><description>By: received and sent; the attribute <c>network.io.direction</c> is <c>receive</c> or
+    /// <c>transmit</c></description></item>
+    /// <item><term>evio.loop.wakeups</term><description>{wakeup}: system calls that woke the loop out of its wait for other threads'
+    /// calls</description></item>
+    /// <item><term>evio.loop.takeovers</term><description>{takeover}: threads that lost the loop because a call took long, or was expected
+    /// to (<see cref="LoopScheduling.Adaptive"/>)</description></item>
+    /// <item><term>evio.loop.busy.time</term><description>s: outside of the wait for events, counted at the end of each
+    /// pass</description></item>
     /// </list>
     /// </remarks>
     public const string MeterName = "Evio.Transport";
 
     private static readonly TimeSpan HeldSampleInterval = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>The longest wait that any timer takes.</summary>
+    /// <summary>The longest wait that a timer accepts.</summary>
     internal static readonly TimeSpan MaxWait = TimeSpan.FromDays(24);
 
     private readonly EventLoop[] _loops;
@@ -36,11 +43,13 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
     private readonly Action<EventLoop, Exception>? _onLoopFailed;
     private readonly Lazy<Task> _stopped;
 
-    /// <summary>Makes the loops and starts their threads.</summary>
+    /// <summary>Creates the loops and starts their threads.</summary>
     /// <param name="options">How many, and how they share the connections.</param>
     /// <exception cref="ArgumentException">An option has a value out of its range, or there is no such processor to bind to.</exception>
-    /// <exception cref="PlatformNotSupportedException">See <see cref="IsSupported"/>; or there is no <see cref="EventLoopGroupOptions.Poller"/> of that kind.</exception>
-    /// <exception cref="System.Net.Sockets.SocketException">The kernel gave no poller, for want of descriptors for example.</exception>
+    /// <exception cref="PlatformNotSupportedException">
+    /// See <see cref="IsSupported"/>; or there is no <see cref="EventLoopGroupOptions.Poller"/> of that kind.
+    /// </exception>
+    /// <exception cref="System.Net.Sockets.SocketException">The kernel created no poller, for lack of descriptors for example.</exception>
     /// <exception cref="InvalidOperationException">The system starts no thread.</exception>
     public EventLoopGroup(EventLoopGroupOptions options)
         : this(options, managed: false, options?.OnUnhandledException)
@@ -48,8 +57,12 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
     }
 
     /// <param name="options">How many loops, and how they share the connections.</param>
-    /// <param name="managed">Whether the loops have no poller, but only posted calls and timers: for sockets of the BCL, on any system.</param>
-    /// <param name="onNotificationFailed">Gets what a notification has thrown; without it that is written to the trace.</param>
+    /// <param name="managed">
+    /// Whether the loops watch no descriptors, and only run posted calls and timers: for sockets of the BCL, on any system.
+    /// </param>
+    /// <param name="onNotificationFailed">
+    /// Receives the exception of a notification. Without it the exception is written to the trace.
+    /// </param>
     internal EventLoopGroup(EventLoopGroupOptions options, bool managed, Action<EventLoop, Exception>? onNotificationFailed = null)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -128,7 +141,9 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
         _balancer = new LoopBalancer(_loops, options.LoadBalance);
     }
 
-    /// <summary>Whether this system has a poller that the loops can run on: epoll or kqueue, in a 64-bit process on Linux, macOS or FreeBSD.</summary>
+    /// <summary>
+    /// Whether this system has a poller that the loops can run on: epoll or kqueue, in a 64-bit process on Linux, macOS or FreeBSD.
+    /// </summary>
     public static bool IsSupported => Poller.IsSupported;
 
     /// <summary>The loops, by <see cref="EventLoop.Index"/>.</summary>
@@ -139,11 +154,12 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
 
     internal LoopBalancer Balancer => _balancer;
 
-    /// <summary>Calls what the group's user wants to be told.</summary>
+    /// <summary>Calls the notifications of the group's user.</summary>
     internal Notifications Notifications { get; }
 
     /// <summary>
-    /// Ends all loops: listeners and connections are closed, their handlers told, the calls posted before are made, the threads joined.
+    /// Ends all loops. Listeners and connections are closed and their handlers are called, the calls posted before are made, and the
+    /// threads are joined.
     /// </summary>
     /// <returns>A task that completes when the last thread has ended.</returns>
     public ValueTask DisposeAsync() => new(_stopped.Value);
@@ -161,12 +177,12 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
     }
 
     /// <summary>
-    /// Waits for something that the loops have to do, but, after a while, not for user code that keeps one of them from doing it: a handler that blocks with <see cref="LoopScheduling.Inline"/>,
-    /// for example.
+    /// Waits for work of the loops. After <paramref name="maxWait"/> it gives up if user code keeps a loop from doing the work: a handler
+    /// that blocks with <see cref="LoopScheduling.Inline"/>, for example.
     /// </summary>
-    /// <param name="work">What to wait for. It goes on in any case.</param>
-    /// <param name="maxWait">How long it may take whatever keeps it. Not negative.</param>
-    /// <returns>Whether <paramref name="work"/> has completed. What it has thrown is left to the caller.</returns>
+    /// <param name="work">The work to wait for. It goes on in any case.</param>
+    /// <param name="maxWait">The time for which this waits in any case. Not negative.</param>
+    /// <returns>Whether <paramref name="work"/> has completed. Its exception is left to the caller.</returns>
     public async Task<bool> WaitUnlessHeldAsync(Task work, TimeSpan maxWait)
     {
         ArgumentNullException.ThrowIfNull(work);
@@ -176,7 +192,8 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
             return true;
         }
 
-        // A call that is the same at two samples has kept its loop for all the time between them. A loop that only waits for a processor makes no calls.
+        // A call that is the same at two samples has kept its loop for all the time between them. A loop that only waits for a processor
+        // makes no calls.
         long[] kept = [];
         do
         {
@@ -192,7 +209,7 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
         return true;
     }
 
-    /// <summary>Waits for a task, for as long as a timer can at most.</summary>
+    /// <summary>Waits for a task, up to a limit that <see cref="MaxWait"/> caps, and returns whether it has completed.</summary>
     internal static async Task<bool> IsCompletedWithinAsync(Task work, TimeSpan limit)
     {
         if (work.IsCompleted)
@@ -272,7 +289,7 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
             static exception => System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw((Exception)exception!), exception);
     }
 
-    /// <summary>A loop's poller has failed for good.</summary>
+    /// <summary>Reports that a loop's poller has failed for good.</summary>
     internal void OnLoopFailed(EventLoop loop, Exception reason)
     {
         if (_onLoopFailed is { } receiver)

@@ -1,8 +1,8 @@
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// Names the loop that will own a connection and counts it there at once, so that simultaneous accepts on several loops see each other's
-/// choice: round-robin and least-connections are exact. A loop that has failed gets none, as long as there is another one.
+/// Chooses the loop that will own a connection, and counts the connection there at once. So simultaneous accepts on several loops see each
+/// other's choice, and round-robin and least-connections are exact. A loop that has ended gets no connection while there is another one.
 /// </summary>
 internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
 {
@@ -10,12 +10,13 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
     private int _next;
 
     /// <param name="chosenByKernel">
-    /// The loop that accepted, if each loop has a listening socket of its own, so that it is already a random one; otherwise <see langword="null"/>.
+    /// The loop that accepted, if each loop has a listening socket of its own; otherwise <see langword="null"/>. The kernel has already
+    /// chosen it at random.
     /// </param>
-    /// <param name="accepting">The loop that accepted, which takes the connection if no other one may.</param>
+    /// <param name="accepting">The loop that accepted. It takes the connection if no other loop may.</param>
     /// <param name="inTransit">
-    /// What is on its way to the loops, where the connection is counted if another one than <paramref name="accepting"/> gets it. A loop without room is left out,
-    /// and its turn is the next one's.
+    /// The connections on their way to the loops. The connection is counted there if another loop than <paramref name="accepting"/> gets
+    /// it. A loop without room is skipped.
     /// </param>
     internal EventLoop Assign(EventLoop? chosenByKernel = null, EventLoop? accepting = null, ConnectionsInTransit? inTransit = null)
     {
@@ -68,7 +69,7 @@ internal sealed class LoopBalancer(EventLoop[] loops, LoadBalance balance)
         return accepting ?? loops[next];
     }
 
-    /// <param name="preferred">The one among equals: a loop that keeps what it has accepted hands nothing over.</param>
+    /// <param name="preferred">The loop to take among equals. If the accepting loop keeps the connection, there is no hand-over.</param>
     /// <param name="accepting">As for <see cref="Assign"/>.</param>
     /// <param name="inTransit">As for <see cref="Assign"/>.</param>
     private EventLoop Least(EventLoop preferred, EventLoop? accepting, ConnectionsInTransit? inTransit)

@@ -1,12 +1,13 @@
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// Keeps the calling thread's loop while user code runs that is no call of its own: a datagram's callback, <see cref="Events.PreWrite"/>, a notification, a metrics listener.
+/// Keeps the loop with the calling thread while user code runs that is not a call of its own: a datagram's callback,
+/// <see cref="Events.PreWrite"/>, a notification, a metrics listener.
 /// </summary>
 /// <remarks>
-/// The reactor goes on after such code as the loop's owner, with what belongs to the loop in its hands. So nothing that the code reaches (it may close another
-/// connection, or <see cref="EventLoop.Invoke"/> something) may give the loop away. While a hold lasts, no call that may block is begun on the thread:
-/// such calls are posted, or left to the thread pool. Holds nest. On a thread that runs no loop, a hold does nothing.
+/// After such code the reactor goes on as the loop's owner, and uses what belongs to the loop. So the code must not give the loop away,
+/// even if it closes another connection or calls <see cref="EventLoop.Invoke"/>. While a hold lasts, no call that may block begins on the
+/// thread. Such calls are posted, or handed to the thread pool. Holds nest. On a thread that runs no loop, a hold does nothing.
 /// </remarks>
 internal readonly ref struct LoopHold
 {

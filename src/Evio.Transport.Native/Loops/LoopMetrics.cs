@@ -31,7 +31,7 @@ internal sealed class LoopMetrics : IDisposable
         BusyTime = _meter.CreateCounter<double>("evio.loop.busy.time", "s", "Time outside of the wait for events.");
     }
 
-    /// <summary>Takes what a listener throws.</summary>
+    /// <summary>Handles what a listener throws.</summary>
     internal Notifications Notifications { get; }
 
     internal Counter<long> Accepts { get; }
@@ -48,7 +48,7 @@ internal sealed class LoopMetrics : IDisposable
 
     internal LoopMeter ForLoop(int index) => new(this, Attribute(index));
 
-    /// <summary>Ends the group's own meter; a factory's is the factory's.</summary>
+    /// <summary>Disposes of the group's own meter. A factory disposes of a meter that it has created.</summary>
     public void Dispose()
     {
         if (_ownsMeter)
@@ -61,20 +61,21 @@ internal sealed class LoopMetrics : IDisposable
 }
 
 /// <summary>
-/// One loop's view of its group's instruments. Each asks whether anybody listens before it does anything, which is all that it costs otherwise. A listener is user code,
-/// called in the middle of the reactor's: what it throws is no failure of the reactor's (<see cref="Notifications"/>). From any thread.
+/// Records the measurements of one loop with its group's instruments. Without a listener, the check for one is the only cost. A listener is
+/// user code that runs in the middle of the reactor's code. What it throws is no failure of the reactor (<see cref="Notifications"/>). From
+/// any thread.
 /// </summary>
 internal sealed class LoopMeter(LoopMetrics metrics, KeyValuePair<string, object?> loop)
 {
     private static readonly KeyValuePair<string, object?> Receive = new("network.io.direction", "receive");
     private static readonly KeyValuePair<string, object?> Transmit = new("network.io.direction", "transmit");
 
-    // The loops' hottest paths pass here: fields of their own spare them a step.
+    // Copies of the instruments save an indirection on the loops' hottest paths.
     private readonly Counter<long> _io = metrics.IO;
     private readonly Counter<double> _busyTime = metrics.BusyTime;
     private readonly KeyValuePair<string, object?> _loop = loop;
 
-    /// <summary>Whether somebody wants to know how long the loop is busy.</summary>
+    /// <summary>Whether the instrument of the busy time has a listener.</summary>
     internal bool IsTimed => _busyTime.Enabled;
 
     internal void Accepted() => Count(metrics.Accepts);

@@ -2,7 +2,7 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>A thread that runs a loop; before and after that, in adaptive groups, a spare one.</summary>
+/// <summary>A thread that runs a loop. In adaptive groups it waits for another loop afterwards.</summary>
 internal sealed class LoopThread
 {
     [ThreadStatic]
@@ -16,7 +16,7 @@ internal sealed class LoopThread
     private bool _dismissed;
     private int? _processor;
 
-    // How deep the thread is in calls that keep its loop, and how many there have been.
+    // The nesting depth of calls that keep the thread's loop, and a number that changes with each beginning and end of one.
     private int _keptDepth;
     private long _keptCalls;
 
@@ -27,55 +27,62 @@ internal sealed class LoopThread
         _thread = new Thread(Run) { IsBackground = true, Name = name };
     }
 
-    /// <summary>The calling thread, if it is one.</summary>
+    /// <summary>The calling thread, if it is a loop's thread.</summary>
     internal static LoopThread? Current => OnThisThread;
 
-    /// <summary>The loop that it runs, or ran when it went into its call; <see langword="null"/> when it knows that it has lost it.</summary>
+    /// <summary>
+    /// The loop that the thread runs, or ran when it began its call; <see langword="null"/> once it knows that it has lost the loop.
+    /// </summary>
     internal EventLoop? Loop { get; set; }
 
-    /// <summary>The epoch of its ownership.</summary>
+    /// <summary>The epoch of the thread's ownership.</summary>
     internal long Epoch { get; set; }
 
-    /// <summary>Whether it is in a call, and may lose the loop at any moment.</summary>
+    /// <summary>Whether the thread is in a call, and may lose the loop at any moment.</summary>
     internal bool InCall { get; set; }
 
-    /// <summary>How many <see cref="LoopHold"/>s last on it, one inside the other.</summary>
+    /// <summary>The number of nested <see cref="LoopHold"/>s on the thread.</summary>
     internal int Holds { get; set; }
 
-    /// <summary>What the calls that it makes have left to be done for several of them. Its own.</summary>
+    /// <summary>The flush that the thread's calls share. Only this thread uses it.</summary>
     internal CallBatch Calls { get; } = new();
 
-    /// <summary>The user code that it runs without giving its loop away, by a number that no other call of the thread's has; 0 when there is none. From any thread.</summary>
+    /// <summary>
+    /// The unique number of the user code that keeps the thread's loop at the moment; 0 when there is none. From any thread.
+    /// </summary>
     internal long KeptCall => Volatile.Read(ref _keptDepth) > 0 ? Volatile.Read(ref _keptCalls) : 0;
 
-    /// <summary>Whether it has lost its loop and not come back. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
+    /// <summary>Whether the thread has lost its loop and has not returned. Guarded by the lock of <see cref="LoopThreads"/>.</summary>
     internal bool IsBlocked { get; set; }
 
-    /// <summary>Since when, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it has found that it lost the loop.</summary>
+    /// <summary>
+    /// When the thread became blocked, in the ticks of <see cref="System.Diagnostics.Stopwatch"/>. The thread itself may read it once it
+    /// has found that it lost the loop.
+    /// </summary>
     internal long BlockedSince { get; set; }
 
-    /// <summary>Takes note of the beginning (1) or the end (−1) of user code that keeps the loop. On this thread.</summary>
+    /// <summary>Notes the beginning (1) or the end (−1) of user code that keeps the loop. On this thread.</summary>
     internal void NoteKept(int change)
     {
-        // Plain: others only take samples of them, now and then.
+        // Plain writes: other threads only sample the fields.
         _keptCalls++;
         _keptDepth += change;
     }
 
-    /// <summary>The same for the calling thread, if it is one.</summary>
+    /// <summary>The same for the calling thread, if it is a loop's thread.</summary>
     internal static void NoteKeptCall(int change) => OnThisThread?.NoteKept(change);
 
-    /// <summary>Starts the thread, without its creator's context; it waits for a loop.</summary>
+    /// <summary>Starts the thread, without its creator's context. The thread waits for a loop.</summary>
     internal void Start() => _thread.UnsafeStart();
 
     internal void Join() => _thread.Join();
 
-    /// <summary>Gives it a loop to run. It holds none.</summary>
+    /// <summary>Gives the thread a loop to run. It has none so far.</summary>
     internal void Assign(EventLoop loop, long epoch)
     {
         Epoch = epoch;
 
-        // The loop is nobody's until this is done.
+        // No thread runs the loop until this is done.
         Persist(() => Signal(loop));
     }
 
@@ -89,7 +96,7 @@ internal sealed class LoopThread
         }
     }
 
-    /// <summary>Lets it end. It holds no loop.</summary>
+    /// <summary>Lets the thread end. It has no loop.</summary>
     internal void Dismiss()
     {
         lock (_signal)
@@ -99,7 +106,7 @@ internal sealed class LoopThread
         }
     }
 
-    /// <summary>Binds the calling thread, this one, to a processor, unless it is.</summary>
+    /// <summary>Binds this thread, which is the calling one, to a processor, unless it is bound there already.</summary>
     internal void BindTo(int processor)
     {
         if (_processor != processor)
@@ -109,7 +116,9 @@ internal sealed class LoopThread
         }
     }
 
-    /// <summary>Takes back all that user code may have left on the calling thread, this one. After each event, posted call and timer.</summary>
+    /// <summary>
+    /// Removes all state that user code may have left on this thread, which is the calling one. After each event, posted call and timer.
+    /// </summary>
     internal void Restore()
     {
         AmbientState.Restore();
@@ -119,7 +128,7 @@ internal sealed class LoopThread
         }
     }
 
-    /// <summary>The part of that which the thread keeps itself, and which costs next to nothing to look at.</summary>
+    /// <summary>Restores the thread's priority and name. To check them costs next to nothing.</summary>
     internal void RestoreProperties()
     {
         if (_thread.Priority != ThreadPriority.Normal)
@@ -154,8 +163,8 @@ internal sealed class LoopThread
     private bool Park() => _threads.TryPark(this);
 
     /// <summary>
-    /// Does what waits for locks, whatever user code has done to this thread: a handler, or a watchdog that a handler has given it to, may have called Thread.Interrupt,
-    /// which ends the next wait with an exception. Nothing has been done then.
+    /// Runs code that waits for locks, and repeats it if the thread was interrupted. A handler, or a watchdog that has the thread from a
+    /// handler, may have called Thread.Interrupt. That ends the next wait with an exception, before the code has done anything.
     /// </summary>
     internal static T Persist<T>(Func<T> action) => Persist(static action => action(), action);
 
@@ -170,7 +179,7 @@ internal sealed class LoopThread
             }
             catch (ThreadInterruptedException)
             {
-                // Used up by this.
+                // The exception has used up the interruption.
             }
         }
     }
@@ -181,7 +190,7 @@ internal sealed class LoopThread
         {
             while (_assigned is null && !_dismissed)
             {
-                // Idle for so long, it asks to go: somebody may be giving it a loop at this moment.
+                // After the timeout the thread asks to end, because another thread may be giving it a loop at this moment.
                 if (!Monitor.Wait(_signal, LoopThreads.IdleTimeout) && _assigned is null && _threads.TryRemoveParked(this))
                 {
                     return null;

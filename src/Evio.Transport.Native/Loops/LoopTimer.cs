@@ -3,12 +3,12 @@ using Evio.Transport.Native.Loops;
 
 namespace Evio.Transport.Native;
 
-/// <summary>A call that a loop makes once, at or after a moment; made by <see cref="EventLoop.Schedule"/>.</summary>
+/// <summary>A call that a loop makes once, at or after a given moment. <see cref="EventLoop.Schedule"/> creates it.</summary>
 public sealed class LoopTimer : IDisposable
 {
     private readonly TimerQueue _queue;
 
-    // The callback is taken by the one caller that makes the call or calls it off, and who takes it takes the state.
+    // The thread that fires or cancels the timer takes the callback by an exchange. The thread that took it may use the state.
     private Action<object?>? _callback;
     private object? _state;
 
@@ -26,15 +26,15 @@ public sealed class LoopTimer : IDisposable
     /// <summary>Whether the call is still to come. From any thread.</summary>
     public bool IsPending => Volatile.Read(ref _callback) is not null;
 
-    /// <summary>The moment, as a time stamp.</summary>
+    /// <summary>When the call is due, as a time stamp.</summary>
     internal long Due { get; }
 
-    /// <summary>Whether the call is the user's, who may lose the loop in it.</summary>
+    /// <summary>Whether the call is user code, in which the loop may be lost.</summary>
     internal bool MayBlock { get; }
 
     /// <summary>
-    /// Calls the timer off, and lets go of the callback and its state. From any thread, but only on the timer's loop it is certain that the call does not begin at
-    /// this moment; without effect when it was made or called off before.
+    /// Cancels the timer, and releases the callback and its state. Has no effect after the call was made or cancelled. From any thread.
+    /// Only on the timer's loop it is certain that the call does not begin at this moment.
     /// </summary>
     public void Cancel()
     {

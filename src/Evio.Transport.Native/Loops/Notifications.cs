@@ -3,10 +3,10 @@ using System.Diagnostics;
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// Calls user code that only gets told something: notifications, listeners of the meter. Such code costs nobody anything: what it throws is reported once for a group and
-/// otherwise ignored, and the calling thread keeps its loop meanwhile.
+/// Calls user code that is only notified: notifications, listeners of the meter. The first exception of such code in a group is reported,
+/// and later ones are ignored. The calling thread keeps its loop meanwhile.
 /// </summary>
-/// <param name="receiver">Gets the report. Without it, and when it throws itself, the report is written to <see cref="Trace"/>.</param>
+/// <param name="receiver">Receives the report. Without it, or when it throws itself, the report is written to <see cref="Trace"/>.</param>
 internal sealed class Notifications(Action<Exception>? receiver)
 {
     private int _reported;
@@ -32,7 +32,7 @@ internal sealed class Notifications(Action<Exception>? receiver)
         }
     }
 
-    /// <summary>Reports what a notification has thrown, if it is the first. From any thread.</summary>
+    /// <summary>Reports the exception of a notification, if it is the first one. From any thread.</summary>
     internal void ReportOnce(Exception exception)
     {
         if (Interlocked.Exchange(ref _reported, 1) != 0)
@@ -54,7 +54,7 @@ internal sealed class Notifications(Action<Exception>? receiver)
         }
     }
 
-    /// <summary>The last resort, which the process's own listeners get.</summary>
+    /// <summary>Writes an exception to the listeners of the trace, as the last resort.</summary>
     private static void Write(Exception exception)
     {
         try
@@ -63,7 +63,7 @@ internal sealed class Notifications(Action<Exception>? receiver)
         }
         catch (Exception)
         {
-            // A listener of the trace throws, too, and there is nobody else to tell.
+            // A listener of the trace throws, too, and there is no other receiver.
         }
     }
 }

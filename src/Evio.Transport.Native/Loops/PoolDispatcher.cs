@@ -3,20 +3,21 @@ using System.Diagnostics;
 
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Runs on the thread pool what one loop has found to do.</summary>
+/// <summary>Runs the calls of one loop on the thread pool.</summary>
 /// <remarks>
 /// <para>
-/// A work item of the pool costs more than a small request. So a whole batch, what one pass of the loop brought, is one of them: a worker that takes
-/// one call after the other until none is left.
+/// A work item of the pool costs more than a small request. So all calls of one pass of the loop are a batch, and a batch is one work item:
+/// a worker that makes one call after the other until none is left.
 /// </para>
 /// <para>
-/// While a worker has not come to the end of what is there, the loop leaves its descriptors alone, unless it makes calls itself: each event that it went to fetch would interrupt the worker
-/// on a busy processor, and bring one request where a moment later there are many.
+/// While a worker still has calls to make, the loop does not poll its descriptors, unless it makes calls itself. On a busy processor,
+/// polling would interrupt the worker, and bring one request where a moment later there are many.
 /// </para>
 /// <para>
-/// Nobody may be stranded behind a call that blocks or computes for long. A worker that the monitor finds in the same call at two looks does not count any more:
-/// another one takes its place, and it ends when it comes back. And while calls wait from one look to the next, workers are added as long as there are fewer
-/// than processors. The pool decides when a worker gets a thread, so with everything blocked this degrades to what the pool does by itself.
+/// No call is stuck behind a call that blocks or computes for long. When the monitor finds a worker in the same call at two samples,
+/// another worker takes its place. The replaced worker ends when its call returns. While calls wait from one sample to the next, the
+/// monitor adds workers, as long as there are fewer of them than processors. The pool decides when a worker gets a thread. So if everything
+/// is blocked, calls run as fast as the pool starts threads.
 /// </para>
 /// </remarks>
 internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
@@ -26,35 +27,37 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     private readonly ConcurrentQueue<ILoopCall> _ready = new();
     private readonly Lock _workersLock = new();
 
-    // All that there have been; replaced, under the lock, when one more is needed.
+    // All workers so far. The array is replaced, under the lock, when one more is needed.
     private Worker[] _workers = [];
 
-    // How many of them run or are on their way to a thread, those that are overdue not counted.
+    // The number of workers that run or wait for a thread, without the stalled ones.
     private int _active;
 
-    // Whether the loop waits for the workers to come to the end: 0 or 1.
+    // Whether the loop waits until the workers have made all calls: 0 or 1.
     private int _loopWaits;
 
-    // The loop's.
+    // Used on the loop only.
     private bool _inBatch;
 
-    // The monitor's: whether calls waited at the last look.
+    // Used by the monitor only: whether calls waited at the last sample.
     private bool _waited;
 
-    // Whether the pool has no thread for a worker. Set by the monitor, which clears it, too, if the worker that gets one has not.
+    // Whether the pool has no thread for a worker. Set by the monitor. Cleared by the worker that gets a thread, or by the monitor.
     private bool _isStuck;
 
-    // Whether the loop is making the calls that wait for such a worker: 0 or 1.
+    // Whether the loop makes the calls that wait for such a worker: 0 or 1.
     private int _loopTakes;
 
     private EventLoop Loop => loop;
 
-    /// <summary>Whether calls had better be made elsewhere for now, since the pool has no thread for them.</summary>
+    /// <summary>Whether calls should run elsewhere for now, because the pool has no thread for them.</summary>
     internal bool IsStuck => Volatile.Read(ref _isStuck);
 
     public bool IsBusy => Volatile.Read(ref _active) > 0 || !_ready.IsEmpty;
 
-    /// <summary>Has a call made. On the loop at the end of its pass, with others; from other threads at once.</summary>
+    /// <summary>
+    /// Has the thread pool run a call. On the loop, the call joins the batch of the pass. From other threads it is queued at once.
+    /// </summary>
     internal void Add(ILoopCall call)
     {
         if (!loop.IsCurrent)
@@ -68,7 +71,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         {
             _inBatch = true;
 
-            // Posted calls come after the pass's events. A loop that is ending takes no more, and has told every connection of it.
+            // Posted calls come after the pass's events. A loop that is ending accepts none, and has notified every connection.
             if (!loop.TryPostInternal(static dispatcher => ((PoolDispatcher)dispatcher!).EndBatch(), this))
             {
                 EndBatch();
@@ -105,7 +108,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             }
             else if (isStuck)
             {
-                // The loop can make them.
+                // The loop makes the calls instead.
                 Volatile.Write(ref _isStuck, true);
                 if (Interlocked.Exchange(ref _loopTakes, 1) == 0)
                 {
@@ -133,7 +136,8 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         }
         else if (!loop.HasMadeCalls)
         {
-            // They are still busy with an earlier batch. If the last one ends between these lines it has seen the flag, and the call that it posts ends the wait.
+            // The workers are still busy with an earlier batch. If the last one ends between these lines, it has seen the flag and posts a
+            // call that ends the wait.
             Interlocked.Exchange(ref _loopWaits, 1);
             if (!_ready.IsEmpty)
             {
@@ -144,7 +148,9 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         loop.Monitor.Touch();
     }
 
-    /// <summary>Makes one of the calls that wait, on the loop, and then the others. The loop may be another thread's afterwards, which goes on.</summary>
+    /// <summary>
+    /// Makes one of the waiting calls on the loop, and then the others. Another thread may own the loop after a call; it makes the rest.
+    /// </summary>
     private static void TakeNext(object? state)
     {
         var dispatcher = (PoolDispatcher)state!;
@@ -158,7 +164,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         Volatile.Write(ref dispatcher._loopTakes, 0);
     }
 
-    /// <summary>Sends a worker, which is counted already, to the pool.</summary>
+    /// <summary>Queues a worker to the pool. The caller has counted it already.</summary>
     private void Start()
     {
         foreach (var worker in Volatile.Read(ref _workers))
@@ -188,11 +194,11 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         private OwnershipWord _ownership;
         private long _epoch;
 
-        // How often it was queued, and what the monitor saw of that at the last look.
+        // The number of times that the worker was queued, and that number at the monitor's last sample.
         private long _queuings;
         private long _seenQueuing;
 
-        // The monitor's.
+        // Used by the monitor only.
         private long _seen;
 
         internal bool IsQueued => Volatile.Read(ref _state) == Queued;
@@ -209,7 +215,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             return true;
         }
 
-        /// <summary>Whether it has been in the queue of the pool since the last look. By the monitor.</summary>
+        /// <summary>Whether the worker has been in the pool's queue since the last sample. By the monitor.</summary>
         internal bool HasNoThread()
         {
             var queuing = Volatile.Read(ref _queuings);
@@ -240,7 +246,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
                             call.Cost = LoopCallCost.Blocking;
                         }
 
-                        // Another one has its place; its own next epoch is the one that the monitor gave away.
+                        // Another worker has taken the place. The next epoch of this worker is the one that the monitor's retake has begun.
                         _epoch++;
                         Volatile.Write(ref _state, Idle);
                         return;
@@ -251,7 +257,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
 
                 _calls.Flush(dispatcher.Loop);
 
-                // Whoever adds after this sees that there is one worker less; whoever added before is seen here.
+                // A thread that adds a call after this sees one worker less. A call that was added before is seen here.
                 Interlocked.Decrement(ref dispatcher._active);
             }
             while (!dispatcher._ready.IsEmpty && Interlocked.CompareExchange(ref dispatcher._active, 1, 0) == 0);
@@ -263,7 +269,9 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             }
         }
 
-        /// <summary>Takes its place from it if it is in the same call as at the last sample.</summary>
+        /// <summary>
+        /// Takes a sample. If the worker is in the same call as at the last sample, it loses its place to another worker.
+        /// </summary>
         internal MonitorSample Sample()
         {
             var sample = _ownership.Sample(ref _seen);

@@ -2,22 +2,22 @@ using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>Who gets the events of a registered descriptor. All members are called on the loop.</summary>
+/// <summary>Receives the events of a registered descriptor. All members are called on the loop.</summary>
 internal interface IPollTarget
 {
-    /// <summary>The kernel reported these events.</summary>
+    /// <summary>Handles the events that the kernel has reported.</summary>
     void OnReady(ReadyEvents events);
 
-    /// <summary><see cref="OnReady"/> threw: the target is to close itself, and only itself.</summary>
+    /// <summary>Called when <see cref="OnReady"/> has thrown. The target should close itself, and only itself.</summary>
     void OnFault(Exception exception);
 
-    /// <summary>The loop ends: the target is to close its descriptor.</summary>
+    /// <summary>Called when the loop ends. The target closes its descriptor, or moves to another loop.</summary>
     void OnLoopStopping();
 }
 
 /// <summary>
-/// A loop's registrations by token. A token is a slot and the slot's generation, so an event that the kernel reported for a closed descriptor
-/// cannot be taken for one of the next descriptor with the same number or in the same slot.
+/// A loop's registrations by token. A token is a slot and the slot's generation. After a descriptor was closed, the next one with the same
+/// number, or in the same slot, has another token. So it cannot get an event that the kernel reported for the closed one.
 /// </summary>
 internal sealed class RegistrationTable
 {
@@ -60,7 +60,7 @@ internal sealed class RegistrationTable
         return index < (uint)slots.Length && slots[index].Generation == (uint)(token >> 32) ? slots[index].Target : null;
     }
 
-    /// <summary>Forgets a token. One that is not registered any more is no error.</summary>
+    /// <summary>Removes a token. A token that is not registered any more is no error.</summary>
     internal void Remove(ulong token)
     {
         if (token == Poller.WakeToken || Find(token) is null)
@@ -77,7 +77,7 @@ internal sealed class RegistrationTable
         Count--;
     }
 
-    /// <summary>All targets at this moment, in a copy, since they remove themselves while it is walked.</summary>
+    /// <summary>Copies the targets of this moment, because they remove themselves while the caller walks through them.</summary>
     internal List<IPollTarget> Snapshot()
     {
         var targets = new List<IPollTarget>(Count);

@@ -4,10 +4,10 @@ namespace Evio.Transport.Native.Loops;
 
 /// <summary>A loop's timers, the earliest first and those of the same moment in the order of their creation.</summary>
 /// <remarks>
-/// Timers are called off from any thread, and the queue is the loop's. So a cancelled timer stays until the loop removes it: when it is the next one, or together
-/// with the others when they are more than half of the queue (<see cref="Tidy"/>). The loop looks for that when it adds a timer and before it waits; a thread
-/// that calls off one too many asks for it. So the queue has at most twice as many entries as there are pending timers, or
-/// <see cref="MaxCancelled"/> more, and a cancelled timer costs a constant number of steps.
+/// Any thread cancels timers, but only the loop uses the queue. So a cancelled timer stays until the loop removes it. The loop removes it
+/// when it is the next one, or together with the others when they are more than half of the queue (<see cref="Tidy"/>). The loop checks for
+/// that when it adds a timer and before it waits. A thread that cancels one too many asks for it. So the queue has at most twice as many
+/// entries as there are pending timers, or <see cref="MaxCancelled"/> more. A cancelled timer costs a constant number of steps.
 /// </remarks>
 /// <param name="askToTidy">Has the loop call <see cref="TidyAsAsked"/>. From any thread.</param>
 internal sealed class TimerQueue(Action askToTidy)
@@ -18,7 +18,8 @@ internal sealed class TimerQueue(Action askToTidy)
     private readonly PriorityQueue<LoopTimer, (long Due, long Order)> _timers = new();
     private long _order;
 
-    // How many timers were called off since the queue was tidied up, at least as many as it still has of them; and whether the loop was asked to do so. Any thread's.
+    // The number of timers that were cancelled since the queue was tidied, which is at least the number of them that it still has; and
+    // whether the loop was asked to tidy. Used by any thread.
     private int _cancelled;
     private int _asked;
 
@@ -38,7 +39,7 @@ internal sealed class TimerQueue(Action askToTidy)
         }
     }
 
-    /// <summary>Counts a timer that was called off, wherever it is by now. From any thread.</summary>
+    /// <summary>Counts a cancelled timer, even if it is no longer in the queue. From any thread.</summary>
     internal void NoteCancelled()
     {
         Interlocked.Increment(ref _cancelled);
@@ -48,15 +49,17 @@ internal sealed class TimerQueue(Action askToTidy)
         }
     }
 
-    /// <summary>Does what <see cref="NoteCancelled"/> has asked for.</summary>
+    /// <summary>Tidies the queue after <see cref="NoteCancelled"/> has asked for it.</summary>
     internal void TidyAsAsked()
     {
-        // First, so that a timer that is called off from now on asks again.
+        // Cleared first, so that a timer that is cancelled from now on asks again.
         Interlocked.Exchange(ref _asked, 0);
         Tidy();
     }
 
-    /// <summary>How long the loop may block, in milliseconds as <see cref="Polling.Poller.Wait"/> takes them.</summary>
+    /// <summary>
+    /// How long the loop may block, in milliseconds as <see cref="Polling.Poller.Wait"/> takes them; −1 when there is no timer.
+    /// </summary>
     internal int MillisecondsToNext()
     {
         Tidy();
@@ -77,7 +80,7 @@ internal sealed class TimerQueue(Action askToTidy)
         return -1;
     }
 
-    /// <summary>Takes the next timer that is due, or null. Timers made meanwhile with no delay wait for the next pass.</summary>
+    /// <summary>Takes the next timer that is due, or null. A timer without delay that is added meanwhile waits for the next pass.</summary>
     internal LoopTimer? TakeDue(long now)
     {
         while (_timers.TryPeek(out var timer, out var when) && (when.Due <= now || !timer.IsPending))
@@ -102,7 +105,7 @@ internal sealed class TimerQueue(Action askToTidy)
 
     private void RemoveCancelled()
     {
-        // Before the look at the timers: one that is called off after it was looked at is counted for the next time.
+        // Reset before the timers are checked: a timer that is cancelled after its check counts for the next time.
         Interlocked.Exchange(ref _cancelled, 0);
         var pending = new List<(LoopTimer, (long, long))>();
         foreach (var (timer, when) in _timers.UnorderedItems)

@@ -6,18 +6,18 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>A call to be made on a loop.</summary>
 /// <param name="Callback">The call.</param>
 /// <param name="State">Its argument.</param>
-/// <param name="MayBlock">Whether it is the user's, who may lose the loop in it.</param>
+/// <param name="MayBlock">Whether it is user code, in which the loop may be lost.</param>
 internal readonly record struct WorkItem(Action<object?> Callback, object? State, bool MayBlock = false);
 
 /// <summary>
-/// What other threads want done on a loop, and whether that loop has to be woken for it.
+/// The calls that are posted to a loop, and whether the loop has to be woken for them.
 /// </summary>
 /// <remarks>
 /// <para>
-/// Two lists take turns: producers append to one under the lock, the loop runs the other without it. The same lock guards
-/// <see cref="_awake"/>, so the questions "is there work?" and "does the loop block?" have one answer at any moment and no wake-up can
-/// get lost between them: a producer that finds the loop awake knows that it will look again before it blocks, and one that finds it blocked is
-/// the only one to write the wake-up for this pass.
+/// There are two lists, which the loop swaps: producers append to one under the lock, and the loop runs the other without it. The same lock
+/// guards <see cref="_awake"/>, so no wake-up can get lost between the check for work and the wait. A producer that finds the loop awake
+/// knows that the loop checks the queue again before it blocks. A producer that finds it blocked is the only one to write the wake-up for
+/// this pass.
 /// </para>
 /// <code>
 ///              TryEnqueue            TryBlock, empty   TryBlock, not empty   SetAwake   Park, empty
@@ -27,25 +27,26 @@ internal readonly record struct WorkItem(Action<object?> Callback, object? State
 ///  closed      refused               -                 -                     closed     -
 /// </code>
 /// <para>
-/// A loop that is parked waits here, for items alone, and costs its wakers no system call of the poller's.
+/// A parked loop waits on this queue, for items alone. To wake it costs no system call of the poller.
 /// </para>
 /// <para>
-/// A pass of the loop runs at most <see cref="MaxItemsPerPass"/> items, however many there are. What is left of the list counts as work, and comes before what
-/// has come in since. Where the pass stands is kept here and not on a stack: the thread that takes the loop over goes on there.
+/// A pass of the loop runs at most <see cref="MaxItemsPerPass"/> items, however many there are. The rest of the list counts as work, and
+/// comes before items that were added since. The position within the pass is kept in this object, not on a stack: a thread that becomes the
+/// loop's owner goes on from there.
 /// </para>
 /// </remarks>
 internal sealed class WorkQueue
 {
     /// <summary>
-    /// How many items run before the loop looks at its descriptors and timers. A look that finds nothing costs about as much as one item, so beside
-    /// this many it does not count.
+    /// The number of items that run before the loop checks its descriptors and timers. A check that finds nothing costs about as much as
+    /// one item, so it does not count beside this many.
     /// </summary>
     internal const int MaxItemsPerPass = 64;
 
     /// <summary>The capacity that an empty list keeps. A burst's larger one is given back.</summary>
     internal const int MaxKeptCapacity = 1024;
 
-    // A monitor and no Lock, because a parked loop waits on it.
+    // An object for Monitor and not a Lock, because a parked loop waits on it.
     private readonly object _lock = new();
     private List<WorkItem> _incoming = [];
     private bool _awake = true;
@@ -53,12 +54,13 @@ internal sealed class WorkQueue
     private bool _ending;
     private bool _closed;
 
-    // The loop's: what it runs, the next of it, and where the pass's share ends; negative until the pass comes to its share.
+    // Used on the loop only: the list that runs, the next item of it, and the end of the pass's share, which is negative until the pass
+    // comes to its share.
     private List<WorkItem> _running = [];
     private int _next;
     private int _shareEnd = -1;
 
-    /// <summary>What the lists have room for.</summary>
+    /// <summary>The capacity of both lists together.</summary>
     internal int Capacity
     {
         get
@@ -73,10 +75,10 @@ internal sealed class WorkQueue
     private bool IsAnyLeft => _next < _running.Count;
 
     /// <summary>Adds an item, from any thread.</summary>
-    /// <param name="item">What to do.</param>
-    /// <param name="mustWake">Whether the caller now has to wake the loop: true for one of all callers per blocked wait.</param>
-    /// <param name="acceptWhileEnding">Whether the item is taken until <see cref="TryClose"/>.</param>
-    /// <returns>False when the queue is closed, or ending and does not take the item any more; it will not run.</returns>
+    /// <param name="item">The call.</param>
+    /// <param name="mustWake">Whether the caller has to wake the loop. True for only one caller per blocked wait.</param>
+    /// <param name="acceptWhileEnding">Whether the queue also accepts the item while it is ending, until <see cref="TryClose"/>.</param>
+    /// <returns>False when the queue is closed, or is ending and does not accept the item. The item will not run.</returns>
     internal bool TryEnqueue(WorkItem item, out bool mustWake, bool acceptWhileEnding = false)
     {
         lock (_lock)
@@ -103,7 +105,8 @@ internal sealed class WorkQueue
         }
     }
 
-    /// <summary>Asks, on the loop, for leave to block: refused while there is work.</summary>
+    /// <summary>Marks the loop as blocked, unless there is work. On the loop.</summary>
+    /// <returns>False when there is work: the loop must not block.</returns>
     internal bool TryBlock()
     {
         lock (_lock)
@@ -113,7 +116,7 @@ internal sealed class WorkQueue
         }
     }
 
-    /// <summary>Says, after a blocking wait, that the loop will look into the queue before it blocks again.</summary>
+    /// <summary>Marks the loop as awake after a blocking wait: it will check the queue before it blocks again.</summary>
     internal void SetAwake()
     {
         lock (_lock)
@@ -122,7 +125,7 @@ internal sealed class WorkQueue
         }
     }
 
-    /// <summary>Waits, on the loop, until there is work or the time is up.</summary>
+    /// <summary>Waits until there is work or the time is up. On the loop.</summary>
     /// <returns>False when there was work already, and it did not wait.</returns>
     internal bool TryPark(TimeSpan limit)
     {
@@ -144,8 +147,8 @@ internal sealed class WorkQueue
     internal void BeginPass() => _shareEnd = -1;
 
     /// <summary>
-    /// Takes the next item of the pass's share. What the items enqueue in turn is for a later pass, so that the descriptors get their share however busy the queue
-    /// is.
+    /// Takes the next item of the pass's share. Items that are added by these items run in a later pass, so that the descriptors get their
+    /// share however busy the queue is.
     /// </summary>
     internal bool TryTake(out WorkItem item)
     {
@@ -179,7 +182,7 @@ internal sealed class WorkQueue
         _shareEnd = Math.Min(_running.Count, _next + MaxItemsPerPass);
     }
 
-    /// <summary>While the loop waits, or looks after its descriptors, the list holds nothing that has run.</summary>
+    /// <summary>Removes the items that have run. So the list holds none of them while the loop waits or handles its descriptors.</summary>
     private void EndShare()
     {
         if (IsAnyLeft)
@@ -197,7 +200,8 @@ internal sealed class WorkQueue
     }
 
     /// <summary>
-    /// Refuses the application's items from now on. Those that it posts again and again would otherwise keep the queue from ever being empty.
+    /// Refuses the application's items from now on. An application that posts again and again would otherwise keep the queue from ever
+    /// being empty.
     /// </summary>
     internal void BeginEnd()
     {

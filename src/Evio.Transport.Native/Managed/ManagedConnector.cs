@@ -9,7 +9,7 @@ internal static class ManagedConnector
 {
     /// <param name="group">The loops.</param>
     /// <param name="loop">The future owner; <see langword="null"/> lets the group choose.</param>
-    /// <param name="endPoint">An IP or Unix-domain end point, or a name's, whose addresses are tried in turn.</param>
+    /// <param name="endPoint">An IP, Unix-domain or DNS end point; the addresses of a name are tried in turn.</param>
     /// <param name="onConnected">Called on the loop, before the task completes.</param>
     /// <param name="cancellationToken">Ends the attempt.</param>
     internal static Task ConnectAsync(
@@ -70,7 +70,7 @@ internal static class ManagedConnector
                 socket.NoDelay = true;
                 if (endPoint.Equals(socket.LocalEndPoint))
                 {
-                    // As for StreamConnector: nobody listens there, and the socket is connected to itself.
+                    // As in StreamConnector: no server listens there, and the socket is connected to itself.
                     throw new SocketException((int)SocketError.ConnectionRefused);
                 }
             }

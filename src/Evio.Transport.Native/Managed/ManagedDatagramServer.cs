@@ -8,18 +8,18 @@ using Evio.Transport.Native.Sockets;
 namespace Evio.Transport.Native.Managed;
 
 /// <summary>
-/// A UDP address of a server on <see cref="System.Net.Sockets"/>: one socket, whose datagrams all go to one loop, the n-th address's to the
-/// n-th in turn.
+/// A UDP address of a server on <see cref="System.Net.Sockets"/>: one socket, whose datagrams all go to one loop. The n-th address goes to
+/// the n-th loop, in turn.
 /// </summary>
 /// <remarks>
-/// The BCL completes a receive on a thread of the pool, from where the datagram goes to the loop; it reuses what it needs for that, so that
-/// datagrams cost no memory here either. On a socket that is bound to all addresses it makes some objects for each, since it tells only in them which address
-/// a datagram came to. It cannot be asked for a reply's source; so the reply is sent past it, with sendmsg(2), on the systems whose layouts are known. Elsewhere
-/// (Windows) the system chooses the source.
+/// The BCL completes a receive on a thread of the pool, and the datagram goes to the loop from there. The BCL reuses its objects for a
+/// receive, so that datagrams cost no memory here either. On a socket that is bound to all addresses, each receive makes some objects,
+/// because only they have the address to which the datagram came. The BCL cannot set the source of a reply. So the reply is sent with
+/// sendmsg(2), on the systems whose layouts are known. Elsewhere (Windows) the system chooses the source.
 /// </remarks>
 internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 {
-    /// <summary>How many datagrams are handled before the loop's other work gets its turn.</summary>
+    /// <summary>The number of datagrams that are handled before the loop does other work.</summary>
     private const int MaxReceivesPerTurn = 32;
 
     private readonly Socket _socket;
@@ -73,7 +73,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
             null);
         if (!posted)
         {
-            // The loop has ended, and calls nobody any more.
+            // The loop has ended, and makes no calls any more.
             Close();
             closed.SetResult();
         }
@@ -86,7 +86,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
     public EndPoint? GetSender() => _delivering ? LocalEndPoint.Create(_sender) : null;
 
-    /// <summary>Receives and delivers until the socket is closed. All but the receives themselves happens on the loop.</summary>
+    /// <summary>Receives and delivers until the socket is closed. Everything but the receives runs on the loop.</summary>
     private async Task ReceiveAsync()
     {
         var failures = 0;
@@ -97,7 +97,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
             {
                 if (_isTold)
                 {
-                    // As what it is said to come from, each datagram could come from anywhere.
+                    // The remote end point is the address that stands for all, because a datagram may come from anywhere.
                     var result = await _socket.ReceiveMessageFromAsync(_buffer, SocketFlags.None, LocalEndPoint).ConfigureAwait(false);
                     Note(result);
                     length = result.ReceivedBytes;
@@ -117,7 +117,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
             if (length < 0 && ++failures == DatagramSocket.MaxFailures)
             {
-                // As there: what fails so often fails for ever, or for long.
+                // As in DatagramSocket: a receive that fails so often fails for ever, or for long.
                 failures = 0;
                 await new ResumeOnLoop(Loop, DatagramSocket.Pause);
             }
@@ -135,20 +135,21 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
 
     private void Note(SocketReceiveMessageFromResult received)
     {
-        // On whatever thread this is: the loop reads it when it delivers, which is the next thing that happens.
+        // On any thread. The loop reads these fields when it delivers, which is the next thing that happens.
         _sender = received.RemoteEndPoint.Serialize();
         _destination = received.PacketInformation.Address;
         _interfaceIndex = received.PacketInformation.Interface;
         if (_destination is { AddressFamily: AddressFamily.InterNetwork } && LocalEndPoint.AddressFamily == AddressFamily.InterNetworkV6)
         {
-            // As the sender's address has it.
+            // In the form of the sender's address.
             _destination = _destination.MapToIPv6();
         }
     }
 
     private void Deliver(int length)
     {
-        // The buffers are this thread's until the end: nothing that the handler or a listener of metrics reaches may give the loop away.
+        // The buffers belong to this thread until the end. So nothing that the handler or a listener of metrics calls may give the loop
+        // away.
         using var hold = LoopHold.Begin();
         try
         {
@@ -162,7 +163,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
         }
         catch (Exception exception)
         {
-            // Whatever it is, later datagrams are received.
+            // The server receives later datagrams, whatever the exception is.
             Loop.Report(exception);
         }
         finally
@@ -191,7 +192,7 @@ internal sealed class ManagedDatagramServer : IServerListener, IDatagramChannel
     }
 
     /// <summary>Sends from the address that the datagram came to.</summary>
-    /// <returns>The number of bytes; below zero if it is not known, or cannot be the source.</returns>
+    /// <returns>The number of bytes; below zero if that address is not known, or cannot be the source.</returns>
     private unsafe int SendFromDestination(ReadOnlySpan<byte> reply)
     {
         Span<byte> address = stackalloc byte[16];

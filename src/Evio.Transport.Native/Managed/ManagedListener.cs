@@ -11,7 +11,9 @@ namespace Evio.Transport.Native.Managed;
 [SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
 internal sealed class ManagedListener : IServerListener
 {
-    /// <summary>How many accepts may fail one after the other, each with an error of its connection's, before the listener backs off.</summary>
+    /// <summary>
+    /// The number of accepts that may fail one after the other, each with an error of its connection, before the listener backs off.
+    /// </summary>
     private const int MaxFailures = 64;
 
     private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
@@ -22,13 +24,13 @@ internal sealed class ManagedListener : IServerListener
     private readonly SocketFile? _socketFile;
     private readonly CancellationTokenSource _closing = new();
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    // How many more connections may be on their way to all loops. Some loop has room as long as one may.
+    // The number of further connections that may be in transit to all loops. While it is more than 0, some loop has room.
     private readonly SemaphoreSlim _room;
     private readonly ConnectionsInTransit _inTransit;
     private State _state;
     private int _failures;
 
-    // The listening itself, and the connections that are on their way to their loop. At 0 nothing more will be opened.
+    // Counts the listening itself, and the connections in transit to their loop. At 0 nothing more will be opened.
     private int _active = 1;
 
     private ManagedListener(EvioServer server, int addressIndex, Socket socket, EndPoint endPoint, SocketFile? socketFile)
@@ -88,7 +90,7 @@ internal sealed class ManagedListener : IServerListener
         }
         catch (SocketException exception)
         {
-            // Linux tells of some busy ports only now (listen(2)).
+            // Linux reports some busy ports only now (listen(2)).
             SocketFiles.Remove(file);
             socket.Dispose();
             throw SocketDescriptors.BindException(exception.SocketErrorCode, address.EndPoint);
@@ -111,7 +113,7 @@ internal sealed class ManagedListener : IServerListener
                 End();
                 break;
             case State.Accepting:
-                // The loop ends itself. Not from within this call, whose caller may be in a callback.
+                // RunAsync ends. Not from within this call, whose caller may be in a callback.
                 _ = _closing.CancelAsync();
                 break;
         }
@@ -146,7 +148,7 @@ internal sealed class ManagedListener : IServerListener
         var isRoomTaken = false;
         try
         {
-            // Before the accept, so that what no loop takes waits in the backlog.
+            // Before the accept, so that connections that no loop takes wait in the backlog.
             await _room.WaitAsync(_closing.Token).ConfigureAwait(false);
             isRoomTaken = true;
             var accepted = await _socket.AcceptAsync(_closing.Token).ConfigureAwait(false);
@@ -160,7 +162,7 @@ internal sealed class ManagedListener : IServerListener
         }
         catch (SocketException exception) when (IsOfOneConnection(exception.SocketErrorCode) && ++_failures < MaxFailures)
         {
-            // That one is lost, the next may be fine.
+            // This connection is lost. The next one may be fine.
         }
         catch (SocketException)
         {
@@ -178,7 +180,10 @@ internal sealed class ManagedListener : IServerListener
         }
     }
 
-    /// <summary>Waits for a moment, or until the listener closes: on a loop's timer, since without descriptors the runtime cannot start the thread of its own.</summary>
+    /// <summary>
+    /// Waits for <see cref="BackOff"/>, or until the listener closes. On a loop's timer, because without descriptors the runtime cannot
+    /// start the thread of its own timers.
+    /// </summary>
     private async Task BackOffAsync()
     {
         var over = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -188,7 +193,9 @@ internal sealed class ManagedListener : IServerListener
         timer.Cancel();
     }
 
-    /// <summary>The backlog's connections are established from their clients' point of view; closing would reset them.</summary>
+    /// <summary>
+    /// Accepts the backlog. Its connections are established from their clients' point of view, and closing would reset them.
+    /// </summary>
     private void AcceptRest()
     {
         try
@@ -201,13 +208,13 @@ internal sealed class ManagedListener : IServerListener
         }
         catch (SocketException)
         {
-            // Nobody will try again.
+            // There is no further attempt.
         }
     }
 
     private void End()
     {
-        // While the socket still listens, so that nobody takes the file for a stale one.
+        // While the socket still listens, so that no other server takes the file for a stale one.
         SocketFiles.Remove(_socketFile);
         _socket.Dispose();
         Release();
@@ -228,14 +235,14 @@ internal sealed class ManagedListener : IServerListener
         }
         catch (SocketException)
         {
-            // Reset before it was accepted, which some systems answer the first call with.
+            // The connection was reset before it was accepted. Some systems report that at the first call.
             owner.ConnectionRemoved();
             EndHandOver(owner);
             accepted.Dispose();
             return;
         }
 
-        // There is no loop that accepts; the owner counts it.
+        // No loop has accepted the connection, so its owner counts it.
         owner.Meter.Accepted();
         Interlocked.Increment(ref _active);
         if (!owner.TryPostWhileEnding(
@@ -291,13 +298,13 @@ internal sealed class ManagedListener : IServerListener
     }
 
     /// <summary>
-    /// A Unix-domain address whose file the BCL does not remove: it would do so after the close, when a successor may have bound there.
+    /// A Unix-domain address whose file the BCL does not remove. It would do so after the close, when a successor may have bound there.
     /// </summary>
     private sealed class SocketFileEndPoint(UnixDomainSocketEndPoint endPoint) : EndPoint
     {
         /// <summary>
-        /// Whether the socket is bound. From then on the BCL takes this address for a measure of its peers' (<see cref="Socket.AcceptAsync()"/>), which may be
-        /// longer, and fails on one that is.
+        /// Whether the socket is bound. From then on, the BCL takes this address as the measure for the addresses of peers
+        /// (<see cref="Socket.AcceptAsync()"/>). A peer's address may be longer, and the BCL fails on one that is.
         /// </summary>
         internal bool IsBound { get; set; }
 

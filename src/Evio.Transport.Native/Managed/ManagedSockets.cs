@@ -10,9 +10,9 @@ namespace Evio.Transport.Native.Managed;
 internal static class ManagedSockets
 {
     /// <summary>Makes a socket for an address and binds it.</summary>
-    /// <param name="address">What the user asked for.</param>
+    /// <param name="address">The address that the caller asked for.</param>
     /// <param name="type">Stream or datagram.</param>
-    /// <param name="endPoint">What to bind to.</param>
+    /// <param name="endPoint">The end point to bind to.</param>
     /// <exception cref="SocketException">The address is in use, or cannot be bound for another reason.</exception>
     /// <exception cref="PlatformNotSupportedException">The port is to be shared, and the system cannot do that.</exception>
     internal static Socket Bind(EvioAddress address, SocketType type, EndPoint endPoint)
@@ -33,8 +33,8 @@ internal static class ManagedSockets
                 SharePort(socket);
             }
 
-            // Not SocketOptionName.ReuseAddress: on Unix it sets SO_REUSEPORT as well, which would let a second server bind in silence. What it
-            // is wanted for, the port of a server that has just ended, bind(2) as the BCL calls it permits by itself.
+            // Not SocketOptionName.ReuseAddress: on Unix it sets SO_REUSEPORT as well, which would let a second server bind in silence. Its
+            // usual purpose is to bind the port of a server that has just ended. bind(2) as the BCL calls it permits that by itself.
             socket.Bind(endPoint);
             return socket;
         }
@@ -53,7 +53,10 @@ internal static class ManagedSockets
         }
     }
 
-    /// <summary>Sets <c>SO_REUSEPORT</c>. The BCL's <see cref="SocketOptionName.ReuseAddress"/> sets more than that, and means something else on Windows.</summary>
+    /// <summary>
+    /// Sets <c>SO_REUSEPORT</c>. The BCL's <see cref="SocketOptionName.ReuseAddress"/> sets more than that, and means something else on
+    /// Windows.
+    /// </summary>
     private static void SharePort(Socket socket)
     {
         if (!Platform.HasSharedPorts)

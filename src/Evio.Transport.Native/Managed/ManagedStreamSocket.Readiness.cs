@@ -51,7 +51,7 @@ internal sealed partial class ManagedStreamSocket
     {
         if (Volatile.Read(ref _closeRequested) != 0)
         {
-            // Ended by the close, most likely, whose exception nobody wants.
+            // The close has ended the operation, most likely, and its exception is of no use.
             return;
         }
 
@@ -66,7 +66,7 @@ internal sealed partial class ManagedStreamSocket
         }
         catch (OperationCanceledException)
         {
-            // Detached since the question above.
+            // Detached since the check above.
             return;
         }
 

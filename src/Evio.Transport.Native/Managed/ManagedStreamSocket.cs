@@ -10,19 +10,19 @@ using Evio.Transport.Native.Sockets;
 namespace Evio.Transport.Native.Managed;
 
 /// <summary>
-/// The counterpart of <see cref="StreamSocket"/> on the BCL's <see cref="Socket"/>: it transfers without blocking, and reports readiness to its loop
-/// as an edge-triggered poller would. All but <see cref="Close"/> and the addresses belongs to the loop.
+/// The counterpart of <see cref="StreamSocket"/> on the BCL's <see cref="Socket"/>: it transfers without blocking, and reports readiness to
+/// its loop as an edge-triggered poller would. Everything but <see cref="Close"/> and the addresses belongs to the loop.
 /// </summary>
 /// <remarks>
 /// <para>
-/// Where the kernel would report an edge, an asynchronous operation stands in. A receive that finds less than it has room for leaves a receive of no
-/// bytes pending, which ends when something can be received: bytes, the end of the input or an error. It takes nothing out of the socket. A
-/// send that the kernel does not take in full leaves its next byte with a pending send, which ends when the kernel has room again. There is one of
-/// each at most.
+/// An asynchronous operation stands in where the kernel would report an edge. A receive that finds less than it has room for leaves a
+/// receive of zero bytes pending. That receive ends when something can be received (bytes, the end of the input or an error), and takes
+/// nothing out of the socket. A send that the kernel does not take in full leaves its next byte with a pending send, which ends when the
+/// kernel has room again. At most one of each is pending.
 /// </para>
 /// <para>
-/// Their completions come on the thread pool, and only note what happened and post it to the loop. There the registration's token decides whether the
-/// socket still wants to know. So a completion after the close meets nobody.
+/// The operations complete on the thread pool. A completion only notes what happened, and posts it to the loop. There the registration's
+/// token decides whether the socket is still registered. So a completion after the close has no effect.
 /// </para>
 /// </remarks>
 [SuppressMessage("Design", "CA1001", Justification = "A cancellation source without a timer or wait handle holds nothing to dispose of.")]
@@ -41,11 +41,12 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
     private bool _ended;
     private bool _outputShut;
 
-    // On the loop: an operation is pending, or its event is on the way. They end with the event, so that nothing is awaited twice.
+    // Used on the loop: whether an operation is pending, or its event is on the way. Cleared with the event, so that nothing is awaited
+    // twice.
     private bool _awaitsInput;
     private bool _awaitsRoom;
 
-    /// <summary>The next byte of a send that was cut short. Made when the peer first does not keep up.</summary>
+    /// <summary>The next byte of a send that was cut short. Created when the peer first does not keep up.</summary>
     private byte[]? _probe;
 
     // Written by the completions before their event is posted, read on the loop after it has arrived.
@@ -61,7 +62,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
         _socket = socket;
         _socket.Blocking = false;
 
-        // Asked for while they can be.
+        // Read while the socket can report them.
         LocalEndPoint = socket.LocalEndPoint;
         RemoteEndPoint = socket.RemoteEndPoint;
         _onReceivable = OnReceivable;
@@ -187,7 +188,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
             total += result.Count;
             if (!result.IsSuccess && !result.WouldBlock)
             {
-                // The next call's error. No operation is pending whose event would have somebody make that call.
+                // The next call returns the error. The event causes that call, because no operation is pending whose event would.
                 _sendError = result.Error;
                 Post(ReadyEvents.Writable | ReadyEvents.Error);
                 break;
@@ -216,7 +217,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
         }
         catch (SocketException)
         {
-            // The connection is gone already, and there is nobody to tell.
+            // The connection is gone already, and there is nothing to report.
         }
     }
 
@@ -237,7 +238,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
             return;
         }
 
-        // After the loop's end, and its table's, this caller is the only one to get here.
+        // After the end of the loop and its table, this caller is the only one that gets here.
         Loop.RunOnLoop(static socket => ((ManagedStreamSocket)socket!).CloseOnLoop(), this);
     }
 
@@ -255,7 +256,8 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
         Loop.Remove(owner, _token);
         Loop.ConnectionRemoved();
 
-        // The pending receive leaves the socket's queue before this returns, unless it is completing at this moment. In either case it takes no byte.
+        // The pending receive leaves the socket's queue before this returns, unless it is completing at this moment. In either case it
+        // takes no byte.
         _detached.Cancel();
         _socket.Blocking = true;
         return _socket;

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Evio.Transport.Native.Managed;
 
 /// <summary>
-/// Awaited, it continues a method on a loop, in the loop's next pass or after a delay; never, when the loop has ended. The loop's timers need no thread of
-/// the runtime's, which cannot be started without descriptors.
+/// An awaitable that continues a method on a loop, in the loop's next pass or after a delay. If the loop has ended, the method does not
+/// continue. The loop's timers need no thread of the runtime, which cannot be started without descriptors.
 /// </summary>
 internal readonly struct ResumeOnLoop(EventLoop loop, TimeSpan delay = default) : ICriticalNotifyCompletion
 {

@@ -25,7 +25,9 @@ internal sealed unsafe class EpollPoller : Poller
     private readonly int _wakeUp;
     private readonly Lock _wakeLock = new();
 
-    /// <summary>The kernel's answer, outside the garbage collector's reach: <see cref="Poller.MaxEvents"/> times <see cref="EpollEvent.Size"/>.</summary>
+    /// <summary>
+    /// The events of the last wait, in unmanaged memory: <see cref="Poller.MaxEvents"/> times <see cref="EpollEvent.Size"/> bytes.
+    /// </summary>
     private byte* _events;
 
     internal EpollPoller()
@@ -44,7 +46,7 @@ internal sealed unsafe class EpollPoller : Poller
             throw Errno.ToException(errno, "No eventfd could be created for a loop's wake-up.");
         }
 
-        // Edge-triggered: each write is an event of its own, so the counter needs no read, and no system call clears it.
+        // Edge-triggered: each write is an event of its own. So the counter needs no read, which saves a system call for each wake-up.
         var result = Add(_wakeUp, EPOLLIN | EPOLLET, WakeToken);
         if (result != 0)
         {
@@ -68,7 +70,7 @@ internal sealed unsafe class EpollPoller : Poller
         var errno = Libc.epoll_ctl(_epoll, EPOLL_CTL_ADD, descriptor, epollEvent) < 0 ? Errno.Last : 0;
         if (errno == Errno.EEXIST)
         {
-            // It could not be deregistered, and is still there with what was asked for then.
+            // An earlier deregistration has failed, and the descriptor is still registered with its old events and token.
             errno = Libc.epoll_ctl(_epoll, EPOLL_CTL_MOD, descriptor, epollEvent) < 0 ? Errno.Last : 0;
         }
 
@@ -80,8 +82,9 @@ internal sealed unsafe class EpollPoller : Poller
         // Kernels before 2.6.9 want a non-null event here, too.
         var ignored = stackalloc byte[EpollEvent.MaxSize];
 
-        // When it fails, it fails because there is nothing to deregister: the owner of an inherited descriptor may have closed it, and its number may be in
-        // use for something else. Should it ever fail for another reason, events under a token that is forgotten are dropped, and a listener is asked early.
+        // This fails because there is nothing to deregister: the owner of an inherited descriptor may have closed it, and its number may be
+        // in use for another file. If it ever fails for another reason, events with a removed token are dropped, and a listener accepts
+        // earlier than it should.
         _ = Libc.epoll_ctl(_epoll, EPOLL_CTL_DEL, descriptor, ignored);
     }
 
@@ -119,7 +122,7 @@ internal sealed unsafe class EpollPoller : Poller
 
     internal override void Wake()
     {
-        // The lock keeps a waker that was held up from writing to whatever has the descriptor's number after Dispose.
+        // The lock keeps a delayed waker from writing to another file that has the descriptor's number after Dispose.
         lock (_wakeLock)
         {
             if (_events is not null)
@@ -138,7 +141,7 @@ internal sealed unsafe class EpollPoller : Poller
             var errno = Errno.Last;
             if (errno == Errno.EAGAIN)
             {
-                // The counter is at its maximum, 2^64 - 2 (eventfd(2)): empty it, and write again.
+                // The counter is at its maximum, 2^64 - 2 (eventfd(2)). It is emptied, and the write is repeated.
                 ulong counter;
                 _ = Libc.read(_wakeUp, &counter, sizeof(ulong));
             }

@@ -5,7 +5,9 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Polling;
 
-/// <summary>The poller on kqueue(2), with a user event as its wake-up. The readiness of a stream's two directions comes in events of their own.</summary>
+/// <summary>
+/// The poller on kqueue(2), with a user event as its wake-up. It reports the two directions of a stream in separate events.
+/// </summary>
 internal sealed unsafe class KqueuePoller : Poller
 {
     private static readonly short EVFILT_USER = Platform.IsFreeBsd ? FreeBsd.EVFILT_USER : Darwin.EVFILT_USER;
@@ -13,7 +15,9 @@ internal sealed unsafe class KqueuePoller : Poller
     private readonly int _kqueue;
     private readonly Lock _wakeLock = new();
 
-    /// <summary>The kernel's answer, outside the garbage collector's reach: <see cref="Poller.MaxEvents"/> times <see cref="KernelEvent.Size"/>.</summary>
+    /// <summary>
+    /// The events of the last wait, in unmanaged memory: <see cref="Poller.MaxEvents"/> times <see cref="KernelEvent.Size"/> bytes.
+    /// </summary>
     private byte* _events;
 
     internal KqueuePoller()
@@ -25,7 +29,7 @@ internal sealed unsafe class KqueuePoller : Poller
             throw Errno.ToException(Errno.Last, "No kqueue could be created.");
         }
 
-        // A child of fork(2) does not inherit it, but a program that replaces this one would.
+        // A child of fork(2) does not inherit the kqueue, but a program that replaces this one would.
         if (Libc.fcntl(_kqueue, Platform.F_SETFD, Platform.FD_CLOEXEC) < 0)
         {
             var errno = Errno.Last;
@@ -33,7 +37,7 @@ internal sealed unsafe class KqueuePoller : Poller
             throw Errno.ToException(errno, "The kqueue could not be made close-on-exec.");
         }
 
-        // With EV_CLEAR its delivery resets it; any number of triggers before that are one event.
+        // With EV_CLEAR the delivery resets the event. Any number of triggers before that are one event.
         var changes = stackalloc byte[KernelEvent.MaxSize];
         Write(changes, 0, 0, EVFILT_USER, Darwin.EV_ADD | Darwin.EV_CLEAR, WakeToken);
         var result = Change(changes, 1);
@@ -54,7 +58,7 @@ internal sealed unsafe class KqueuePoller : Poller
         var result = Change(changes, 2);
         if (result != 0)
         {
-            // One of them may have been taken.
+            // The kernel may have accepted one of the two.
             Deregister(descriptor);
         }
 
@@ -70,13 +74,13 @@ internal sealed unsafe class KqueuePoller : Poller
 
     internal override void Deregister(int descriptor)
     {
-        // A listener has no filter for writing: ENOENT.
+        // A listener has no filter for writing, so the second change fails with ENOENT.
         var changes = stackalloc byte[2 * KernelEvent.MaxSize];
         Write(changes, 0, descriptor, Darwin.EVFILT_READ, Darwin.EV_DELETE, 0);
         Write(changes, 1, descriptor, Darwin.EVFILT_WRITE, Darwin.EV_DELETE, 0);
         var result = Change(changes, 2);
 
-        // The owner of an inherited descriptor may have closed it, and its number may be in use for something else.
+        // The owner of an inherited descriptor may have closed it, and its number may be in use for another file.
         Debug.Assert(result is 0 or Errno.EBADF or Errno.ENOENT, "Only registered descriptors are deregistered.");
     }
 
@@ -86,12 +90,12 @@ internal sealed unsafe class KqueuePoller : Poller
             Identifier = (nuint)(nint)descriptor,
             Filter = filter,
 
-            // Each change is answered, and no event taken meanwhile.
+            // The kernel answers each change, and returns no events with the answers.
             Flags = (ushort)(flags | Darwin.EV_RECEIPT),
             UserData = token,
         };
 
-    /// <summary>Makes changes in one call. Their answers take their places.</summary>
+    /// <summary>Makes changes in one call. The answers overwrite the changes.</summary>
     /// <returns>0, or the error number of the first that was refused.</returns>
     private int Change(byte* changes, int count)
     {
@@ -142,7 +146,7 @@ internal sealed unsafe class KqueuePoller : Poller
 
         if ((flags & Darwin.EV_EOF) != 0)
         {
-            // The socket's error, if it ended with one, stands in the filter's flags.
+            // If the socket ended with an error, the filter's flags have it.
             ready |= ready == ReadyEvents.Readable ? ReadyEvents.PeerClosed : ReadyEvents.HangUp;
             ready |= kernelEvent->FilterFlags != 0 ? ReadyEvents.Error : 0;
         }
@@ -154,7 +158,7 @@ internal sealed unsafe class KqueuePoller : Poller
 
     internal override void Wake()
     {
-        // The lock keeps a waker that was held up from triggering whatever has the descriptor's number after Dispose.
+        // The lock keeps a delayed waker from triggering another file that has the descriptor's number after Dispose.
         lock (_wakeLock)
         {
             if (_events is not null)

@@ -3,23 +3,24 @@ using Evio.Transport.Native.Interop;
 namespace Evio.Transport.Native.Polling;
 
 /// <summary>
-/// The kernel's readiness notification, in six verbs: register a stream, register a listener, deregister, wait, wake, dispose.
-/// Registration and <see cref="Wait"/> belong to the loop; <see cref="Wake"/> may be called from any thread until the poller is disposed.
+/// The kernel's readiness notification: register a stream, register a listener, deregister, wait, wake, dispose. Registration and
+/// <see cref="Wait"/> are called on the loop; <see cref="Wake"/> may be called from any thread until the poller is disposed.
 /// </summary>
 internal abstract class Poller : IDisposable
 {
     /// <summary>The token of the poller's own wake-up. No registration gets it.</summary>
     internal const ulong WakeToken = 0;
 
-    /// <summary>How many events one wait can bring.</summary>
+    /// <summary>The largest number of events that one wait brings.</summary>
     internal const int MaxEvents = 256;
 
-    /// <summary>Chooses the poller of groups that leave it to the system.</summary>
+    /// <summary>The environment variable that chooses the poller of groups with <see cref="PollerKind.Auto"/>.</summary>
     internal const string Variable = "EVIO_POLLER";
 
     /// <summary>
-    /// How many calls in a row may fail for a reason that only a defect gives (EBADF, EFAULT, EINVAL...), of the poller or of whoever closed its descriptor.
-    /// One that passes is to cost no connection; one that stays is to be told, and not to be tried for ever.
+    /// The number of calls in a row that may fail with an error that only a defect causes (EBADF, EFAULT, EINVAL...). The defect is in the
+    /// poller, or in code that closed its descriptor. An error that passes costs no connection. An error that stays is reported, and the
+    /// call is not repeated for ever.
     /// </summary>
     private protected const int MaxFailures = 10;
 
@@ -35,7 +36,7 @@ internal abstract class Poller : IDisposable
         _ => throw new PlatformNotSupportedException("There is no epoll on this system."),
     };
 
-    /// <summary>What <see cref="PollerKind.Auto"/> stands for.</summary>
+    /// <summary>Replaces <see cref="PollerKind.Auto"/> by the poller of the environment variable, or else by the system's own.</summary>
     internal static PollerKind Resolve(PollerKind kind, string? variable) => (kind, variable) switch
     {
         (not PollerKind.Auto, _) => kind,
@@ -46,23 +47,23 @@ internal abstract class Poller : IDisposable
     };
 
     /// <summary>
-    /// Reports every change of readiness, in either direction, once: after an event the owner has to receive or send until the kernel says
-    /// that it would block or transfers less than asked.
+    /// Watches a stream. Every change of readiness, in either direction, is reported once (edge-triggered). After an event, the owner has
+    /// to receive or send until the kernel says that it would block or transfers less than asked.
     /// </summary>
     /// <returns>0, or the error number.</returns>
     internal abstract int RegisterStream(int descriptor, ulong token);
 
-    /// <summary>Reports that connections wait for as long as any waits.</summary>
+    /// <summary>Watches a descriptor whose connections or datagrams are reported for as long as any waits (level-triggered).</summary>
     /// <returns>0, or the error number.</returns>
     internal abstract int RegisterListener(int descriptor, ulong token);
 
     /// <summary>
-    /// Ends the reports of a descriptor that stays open. One that is closed needs no deregistration: the kernel forgets it.
+    /// Stops watching a descriptor that stays open. A closed descriptor needs no deregistration: the kernel removes it.
     /// </summary>
     internal abstract void Deregister(int descriptor);
 
     /// <summary>Waits for events and keeps them for <see cref="GetEvent"/>.</summary>
-    /// <param name="timeoutMilliseconds">The longest wait; 0 only looks, −1 waits without limit.</param>
+    /// <param name="timeoutMilliseconds">The longest wait. 0 does not wait, −1 waits without limit.</param>
     /// <returns>The number of events; 0 when the time is up or a signal interrupted.</returns>
     internal abstract int Wait(int timeoutMilliseconds);
 
@@ -80,8 +81,10 @@ internal abstract class Poller : IDisposable
         return count;
     }
 
-    /// <summary>A signal is no event, and neither is a failure that passes.</summary>
-    /// <exception cref="System.Net.Sockets.SocketException">It was the last of <see cref="MaxFailures"/>: the loop cannot go on.</exception>
+    /// <summary>Handles a failed wait. A signal counts as a wait without events, and so does an error that passes.</summary>
+    /// <exception cref="System.Net.Sockets.SocketException">
+    /// It was the last of <see cref="MaxFailures"/> in a row: the loop cannot go on.
+    /// </exception>
     private protected int WaitFailed(int errno, string call)
     {
         if (errno != Errno.EINTR)

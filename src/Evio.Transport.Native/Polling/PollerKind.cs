@@ -1,6 +1,6 @@
 namespace Evio.Transport.Native;
 
-/// <summary>What the loops learn from which descriptors are ready.</summary>
+/// <summary>The kernel interface that tells the loops which descriptors are ready.</summary>
 public enum PollerKind
 {
     /// <summary>The system's own: epoll on Linux, kqueue on macOS and FreeBSD.</summary>
@@ -11,8 +11,8 @@ public enum PollerKind
     Epoll,
 
     /// <summary>
-    /// kqueue(2): macOS and FreeBSD; on Linux with the library that the environment variable <c>EVIO_KQUEUE_LIBRARY</c> names, which has <c>kqueue</c> and
-    /// <c>kevent</c> with macOS's <c>struct kevent</c>.
+    /// kqueue(2): macOS and FreeBSD. On Linux it needs a library that has <c>kqueue</c> and <c>kevent</c> with macOS's <c>struct
+    /// kevent</c>. The environment variable <c>EVIO_KQUEUE_LIBRARY</c> names the library.
     /// </summary>
     Kqueue,
 }

@@ -1,8 +1,8 @@
 namespace Evio.Transport.Native.Polling;
 
 /// <summary>
-/// The poller of loops that watch no descriptors, because their sockets are the BCL's: only the time and the wake-up end its wait. It runs on every
-/// system.
+/// The poller of loops that watch no descriptors, because their sockets are the BCL's. Only the timeout and the wake-up end its wait. It
+/// runs on every system.
 /// </summary>
 internal sealed class SignalPoller : Poller
 {

@@ -5,17 +5,18 @@ using Evio.Transport.Native.Interop;
 namespace Evio.Transport.Native.Sockets;
 
 /// <summary>
-/// The memory of a <see cref="DatagramSocket"/>: room for the datagrams that one recvmmsg(2) brings, with their senders, and for the replies
-/// that one sendmmsg(2) takes.
+/// The memory of a <see cref="DatagramSocket"/>: room for the datagrams of one recvmmsg(2) and their senders, and for the replies of one
+/// sendmmsg(2).
 /// </summary>
 /// <remarks>
-/// All of it is in arrays that are pinned for good. They live as long as the batch is reachable, so nothing that still uses the batch after the socket's
-/// close can use memory that was freed. A datagram gets 64 KiB of room, so that none is ever cut short. The arrays are not cleared: the process pays only for
-/// the pages that datagrams have filled. The memory of replies is given to user code, which may keep it by mistake.
+/// All memory is in arrays that are pinned for good. They live as long as the batch is reachable, so code that still uses the batch after
+/// the socket's close never uses freed memory. That includes user code, which gets the memory of replies and may keep it by mistake. A
+/// datagram gets 64 KiB of room, so that none is ever cut short. The arrays are not cleared: the process pays only for the pages that
+/// datagrams have filled.
 /// </remarks>
 internal sealed unsafe class DatagramBatch
 {
-    /// <summary>The most datagrams of a batch.</summary>
+    /// <summary>The largest number of datagrams of a batch.</summary>
     internal const int Capacity = 32;
 
     /// <summary>Room for one datagram: the largest has 65,535 bytes with its headers.</summary>
@@ -37,7 +38,7 @@ internal sealed unsafe class DatagramBatch
     private readonly IoVector[] _vectors = GC.AllocateArray<IoVector>(2 * Capacity, pinned: true);
     private int _replyBytes;
 
-    /// <param name="isTold">Whether the socket is told which address each datagram came to (<see cref="PacketInfo"/>).</param>
+    /// <param name="isTold">Whether the system reports the destination of each datagram (<see cref="PacketInfo"/>).</param>
     internal DatagramBatch(bool isTold = false)
     {
         _toldSize = isTold ? PacketInfoFormat.MaxSize : 0;
@@ -62,18 +63,20 @@ internal sealed unsafe class DatagramBatch
     /// <summary>Whether there is room for a reply of any size.</summary>
     internal bool HasReplyRoom => ReplyBufferSize - _replyBytes >= RoomSize;
 
-    /// <summary>Where the next reply is to be written.</summary>
+    /// <summary>The memory for the next reply.</summary>
     internal Memory<byte> ReplyRoom => _replyBuffer.AsMemory(_replyBytes, RoomSize);
 
-    /// <summary>Receives as many datagrams as wait, up to <see cref="Capacity"/>, and forgets those of before, and replies to them.</summary>
-    /// <returns>Their number, or why there are none.</returns>
+    /// <summary>
+    /// Receives the waiting datagrams, up to <see cref="Capacity"/>. The datagrams of the last call and the replies to them are dropped.
+    /// </summary>
+    /// <returns>The number of datagrams, or the reason why there are none.</returns>
     internal IoResult Receive(int descriptor)
     {
-        // A reply of before would be sent to the sender of the datagram that takes the place of its own.
+        // An old reply would be sent to the sender of the new datagram in the same place.
         ClearReplies();
         for (var i = 0; i < Capacity; i++)
         {
-            // The kernel has overwritten them with the lengths of what it wrote.
+            // The kernel has overwritten these fields with the lengths of what it wrote.
             _datagrams[i].Header.NameLength = SizeOfAddress;
             _datagrams[i].Header.ControlLength = (nuint)_toldSize;
         }
@@ -85,14 +88,14 @@ internal sealed unsafe class DatagramBatch
         return result;
     }
 
-    /// <summary>What a datagram carries; valid until the next <see cref="Receive"/>.</summary>
+    /// <summary>The content of a datagram; valid until the next <see cref="Receive"/>.</summary>
     internal ReadOnlySpan<byte> GetDatagram(int index)
     {
         ThrowUnlessReceived(index);
         return _buffer.AsSpan(index * RoomSize, RoomSize)[..(int)_datagrams[index].Length];
     }
 
-    /// <summary>Who sent a datagram, as a <c>sockaddr</c>; valid until the next <see cref="Receive"/>.</summary>
+    /// <summary>The sender of a datagram, as a <c>sockaddr</c>; valid until the next <see cref="Receive"/>.</summary>
     internal ReadOnlySpan<byte> GetSender(int index)
     {
         ThrowUnlessReceived(index);
@@ -101,12 +104,12 @@ internal sealed unsafe class DatagramBatch
         return _senders.AsSpan(index * SizeOfAddress, (int)Math.Min(_datagrams[index].Header.NameLength, SizeOfAddress));
     }
 
-    /// <summary>Where a datagram came to, if the socket is told; valid until the next <see cref="Receive"/>.</summary>
+    /// <summary>The destination of a datagram, if the system reports it; valid until the next <see cref="Receive"/>.</summary>
     internal PacketInfo GetPacketInfo(int index)
     {
         ThrowUnlessReceived(index);
 
-        // Where the length has only 32 bits, the flags stand behind it (MessageHeader).
+        // On systems where the length has only 32 bits, the upper half has the flags (MessageHeader).
         var length = Math.Min((uint)_datagrams[index].Header.ControlLength, (uint)_toldSize);
         return PacketInfoFormat.Current.Read(_told.AsSpan(index * _toldSize, (int)length));
     }
@@ -124,20 +127,20 @@ internal sealed unsafe class DatagramBatch
         reply.NameLength = datagram.NameLength;
         if (_toldSize > 0)
         {
-            // Who asked one address does not take an answer from another one.
+            // A client that has sent to one address does not accept a reply from another one.
             var size = PacketInfoFormat.Current.Write(_asked.AsSpan(ReplyCount * _toldSize, _toldSize), GetPacketInfo(index));
             reply.Control = size > 0 ? PointerTo(_asked) + (ReplyCount * _toldSize) : null;
             reply.ControlLength = (nuint)size;
         }
 
-        // SAFETY: the array is pinned for good, and has that many bytes behind those of the replies before.
+        // SAFETY: the array is pinned for good, and has that many bytes after those of the earlier replies.
         _vectors[Capacity + ReplyCount] = new IoVector { Base = PointerTo(_replyBuffer) + _replyBytes, Length = (nuint)length };
         ReplyCount++;
         _replyBytes += length;
     }
 
-    /// <summary>Sends the replies from one on, as far as the kernel takes them.</summary>
-    /// <returns>How many it took, or why it did not take the first.</returns>
+    /// <summary>Sends the replies from <paramref name="start"/> on, as far as the kernel takes them.</summary>
+    /// <returns>The number of replies that it took, or the reason why it did not take the first one.</returns>
     internal IoResult Send(int descriptor, int start)
     {
         ThrowUnlessReply(start);
@@ -149,8 +152,8 @@ internal sealed unsafe class DatagramBatch
         return result;
     }
 
-    /// <summary>Leaves a reply's source to the system.</summary>
-    /// <returns>False when it was so before.</returns>
+    /// <summary>Lets the system choose the source of a reply.</summary>
+    /// <returns>False when the system chooses it already.</returns>
     internal bool TryForgetSource(int index)
     {
         ThrowUnlessReply(index);
@@ -172,7 +175,7 @@ internal sealed unsafe class DatagramBatch
         return (int)_vectors[Capacity + index].Length;
     }
 
-    /// <summary>Forgets the replies.</summary>
+    /// <summary>Drops the replies.</summary>
     internal void ClearReplies()
     {
         ReplyCount = 0;
@@ -183,7 +186,7 @@ internal sealed unsafe class DatagramBatch
 
     private void ThrowUnlessReply(int index) => ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)ReplyCount, nameof(index));
 
-    // SAFETY: for arrays that are pinned for good, and used while this object is reachable.
+    // SAFETY: the arrays are pinned for good, and the pointers are used only while this object is reachable.
     private static T* PointerTo<T>(T[] pinned)
         where T : unmanaged => (T*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(pinned));
 }

@@ -6,16 +6,18 @@ using Evio.Transport.Native.Loops;
 namespace Evio.Transport.Native.Sockets;
 
 /// <summary>
-/// One bound UDP descriptor on one loop. A pass of the loop costs one recvmmsg(2) for up to <see cref="DatagramBatch.Capacity"/> datagrams
-/// and one sendmmsg(2) for their replies; what is left in the kernel is reported again, level-triggered, after the loop's other descriptors
-/// had their turn.
+/// One bound UDP descriptor on one loop. In a pass, the loop makes one recvmmsg(2) for up to <see cref="DatagramBatch.Capacity"/> datagrams
+/// and one sendmmsg(2) for their replies. Datagrams that are left in the kernel are reported again (level-triggered), after the loop has
+/// handled its other descriptors.
 /// </summary>
 internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint localEndPoint) : IPollTarget, IDatagramChannel
 {
-    /// <summary>How many receives may fail one after the other before the socket is left alone for <see cref="Pause"/>.</summary>
+    /// <summary>The number of receives in a row that may fail before the socket is not watched for <see cref="Pause"/>.</summary>
     internal const int MaxFailures = 64;
 
-    /// <summary>How long a socket is left alone whose every receive fails, since it is reported at once again.</summary>
+    /// <summary>
+    /// The time for which a socket whose every receive fails is not watched. Otherwise it would be reported again at once.
+    /// </summary>
     internal static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
 
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -34,7 +36,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
 
     public long BytesSent => Volatile.Read(ref _bytesSent);
 
-    /// <summary>The number of recvmmsg(2) that brought datagrams. On the loop.</summary>
+    /// <summary>The number of calls of recvmmsg(2) that brought datagrams. On the loop.</summary>
     internal long Receives { get; private set; }
 
     /// <summary>The number of replies that the kernel did not take. On the loop.</summary>
@@ -45,7 +47,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     public EndPoint? GetSender() => _current >= 0 ? SocketAddresses.ToEndPoint(_batch!.GetSender(_current)) : null;
 
     /// <summary>Begins to receive. To be called once, on the loop.</summary>
-    /// <exception cref="SocketException">The kernel refused to watch the socket, for want of memory for example.</exception>
+    /// <exception cref="SocketException">The kernel refused to watch the socket, for lack of memory for example.</exception>
     internal void Start(IDatagramHandler handler)
     {
         if (_closing != 0)
@@ -70,7 +72,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
     {
         if (!loop.TryPostWhileEnding(static socket => ((DatagramSocket)socket!).Close(), this))
         {
-            // The loop has ended, and its table with it.
+            // The loop has ended, and its table of registrations with it.
             Close();
         }
 
@@ -82,8 +84,8 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         var batch = _batch!;
         if (!batch.Receive(descriptor).IsSuccess)
         {
-            // A datagram with a wrong checksum is reported and then not there (select(2)); an error that waited on the socket is collected by
-            // the receive and concerns no datagram that is still to come; and after a signal the loop asks again.
+            // A datagram with a wrong checksum is reported, but is not there at the receive (select(2)). A pending error of the socket is
+            // taken by the receive, and concerns no later datagram. After a signal the loop tries again.
             if (++_failures == MaxFailures)
             {
                 BackOff();
@@ -95,7 +97,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         _failures = 0;
         Receives++;
 
-        // The batch is this thread's until its end: nothing that the handler or a listener of metrics reaches may give the loop away.
+        // This thread uses the batch until its end. So no code that the handler or a metrics listener calls may give the loop away.
         using var hold = LoopHold.Begin();
         try
         {
@@ -122,7 +124,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
     }
 
-    /// <summary>Stops to watch the socket for a while: what fails so often fails for ever, or for long.</summary>
+    /// <summary>Stops watching the socket for <see cref="Pause"/>. So many failures in a row have a lasting cause.</summary>
     private void BackOff()
     {
         _failures = 0;
@@ -133,7 +135,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
 
     private void EndBackOff()
     {
-        // ENOMEM, ENOSPC (epoll_ctl(2)) pass.
+        // ENOMEM and ENOSPC (epoll_ctl(2)) pass, so the loop tries again later.
         using var owner = loop.Ownership.Enter();
         if (_closing == 0 && loop.RegisterListener(owner, _token, descriptor) != 0)
         {
@@ -141,22 +143,24 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
     }
 
-    /// <summary>Offers the replies to the kernel, each once. One that it has no room for is lost, as UDP permits; nobody waits.</summary>
+    /// <summary>
+    /// Offers each reply to the kernel once. A reply that the kernel has no room for is lost, as UDP permits. The loop does not wait.
+    /// </summary>
     /// <remarks>
-    /// One that cannot leave from the address that its datagram came to (a broadcast's, or an address that has gone meanwhile) is offered once more, for the
-    /// system to choose the source. A sender that takes answers from any address gets it.
+    /// A reply cannot leave from a broadcast address, or from an address that was removed meanwhile. If its datagram came to such an
+    /// address, the reply is offered once more, and the system chooses its source. A sender that takes answers from any address gets it.
     /// </remarks>
     private void SendReplies(DatagramBatch batch)
     {
         var next = 0;
 
-        // The descriptor of a socket that was closed may be somebody else's.
+        // After a close the descriptor's number may belong to another file.
         while (next < batch.ReplyCount && _closing == 0)
         {
             var result = batch.Send(descriptor, next);
             if (result.IsSuccess)
             {
-                // After a short count the next call says what is wrong with the first that was not taken.
+                // After a short count, the next call returns the error of the first reply that was not taken.
                 for (var end = next + result.Count; next < end; next++)
                 {
                     var length = batch.GetReplyLength(next);
@@ -171,7 +175,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
             }
             else if (result.Error != SocketError.Interrupted && !batch.TryForgetSource(next))
             {
-                // The sender cannot be reached (ENETUNREACH, EHOSTUNREACH, EPERM of a firewall...); the others may be.
+                // This sender cannot be reached (ENETUNREACH, EHOSTUNREACH, EPERM of a firewall...). The others may be reachable.
                 DroppedReplies++;
                 next++;
             }
@@ -182,7 +186,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
 
     void IPollTarget.OnFault(Exception exception)
     {
-        // The handler lets no exception of user code out. Datagrams that still wait are reported again.
+        // The handler catches the exceptions of user code. Datagrams that still wait are reported again.
     }
 
     void IPollTarget.OnLoopStopping() => Close();

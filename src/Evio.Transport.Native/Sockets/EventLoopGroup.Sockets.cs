@@ -3,10 +3,10 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
-/// <content>Listens and connects. The loops themselves, in <c>Loops</c>, know nothing of sockets.</content>
+/// <content>Listens and connects. The code of the loops themselves, in <c>Loops</c>, does not depend on sockets.</content>
 public sealed partial class EventLoopGroup
 {
-    /// <summary>How hosts' names are looked up.</summary>
+    /// <summary>The function that looks up host names.</summary>
     internal Resolver Resolve { get; set; } = Dns.GetHostAddressesAsync;
 
     /// <summary>Listens for stream connections on all loops.</summary>
@@ -15,8 +15,8 @@ public sealed partial class EventLoopGroup
     /// <see cref="System.Net.Sockets.UnixDomainSocketEndPoint"/> (a stale socket file is replaced, any other file is not).
     /// </param>
     /// <param name="onAccepted">
-    /// Gets each connection, on the loop that owns it, and has to start or to close it. What it throws goes to
-    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>, and the connection is closed.
+    /// Receives each connection on the loop that owns it, and must start or close it. If it throws, the connection is closed, and the
+    /// exception goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
     /// </param>
     /// <param name="options">How to listen; <see langword="null"/> for the defaults.</param>
     /// <returns>The listener, bound and accepting.</returns>
@@ -39,13 +39,13 @@ public sealed partial class EventLoopGroup
 
     /// <summary>Listens on a descriptor that is bound already, inherited from a parent process for example.</summary>
     /// <param name="descriptor">
-    /// A stream socket, TCP or Unix, bound. It is made non-blocking and close-on-exec, and made to listen unless it does already.
+    /// A bound stream socket, TCP or Unix. It is made non-blocking and close-on-exec, and made to listen unless it listens already.
     /// </param>
-    /// <param name="ownsDescriptor">Whether the listener closes it in the end.</param>
+    /// <param name="ownsDescriptor">Whether the listener closes the descriptor in the end.</param>
     /// <param name="onAccepted">As for <see cref="ListenAsync"/>.</param>
     /// <param name="options">How to listen; <see langword="null"/> for the defaults.</param>
     /// <returns>The listener, accepting.</returns>
-    /// <exception cref="System.Net.Sockets.SocketException">The descriptor is no stream socket that is bound, or it is connected.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">The descriptor is not a bound stream socket, or it is connected.</exception>
     /// <exception cref="ArgumentException">An option has a value out of its range.</exception>
     /// <exception cref="ObjectDisposedException">The group is disposed.</exception>
     public Task<StreamListener> ListenOnDescriptorAsync(
@@ -60,20 +60,25 @@ public sealed partial class EventLoopGroup
 
     /// <summary>Connects to a server, without blocking any thread.</summary>
     /// <param name="endPoint">
-    /// An <see cref="IPEndPoint"/>, a <see cref="System.Net.Sockets.UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in
-    /// the order of the resolver's answer until one connects.
+    /// An <see cref="IPEndPoint"/>, a <see cref="System.Net.Sockets.UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>. The
+    /// addresses of the latter are tried in the order of the resolver's answer until one connects.
     /// </param>
     /// <param name="onConnected">
-    /// Gets the connection, on the loop that owns it, and has to start or to close it. What it throws closes the connection, and fails the task.
+    /// Receives the connection on the loop that owns it, and must start or close it. If it throws, the connection is closed, and the task
+    /// fails.
     /// </param>
     /// <param name="options">How to connect; <see langword="null"/> for the defaults.</param>
     /// <param name="cancellationToken">
-    /// Ends the attempt, which is otherwise limited by <see cref="StreamConnectOptions.ConnectTimeout"/> for each address and by the kernel (about two minutes for TCP;
-    /// tcp(7), <c>tcp_syn_retries</c>).
+    /// Ends the attempt. <see cref="StreamConnectOptions.ConnectTimeout"/> limits it as well, for each address, and so does the kernel
+    /// (about two minutes for TCP; tcp(7), <c>tcp_syn_retries</c>).
     /// </param>
     /// <returns>A task that completes when <paramref name="onConnected"/> has returned.</returns>
-    /// <exception cref="System.Net.Sockets.SocketException">There is no such host, nobody listens there, or it cannot be reached.</exception>
-    /// <exception cref="ArgumentException">The end point is of another kind, the loop is another group's, or an option has a value out of its range.</exception>
+    /// <exception cref="System.Net.Sockets.SocketException">
+    /// There is no such host, no server listens there, or the host cannot be reached.
+    /// </exception>
+    /// <exception cref="ArgumentException">
+    /// The end point is of another kind, the loop is another group's, or an option has a value out of its range.
+    /// </exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
     /// <exception cref="ObjectDisposedException">The group is disposed.</exception>
     public Task ConnectAsync(
@@ -109,7 +114,7 @@ public sealed partial class EventLoopGroup
         };
     }
 
-    /// <summary>Names the loop that will own an outbound connection, and counts it there.</summary>
+    /// <summary>Chooses the loop that will own an outbound connection, and counts the connection there.</summary>
     internal EventLoop AssignOutbound(EventLoop? wanted)
     {
         wanted?.ConnectionAdded();

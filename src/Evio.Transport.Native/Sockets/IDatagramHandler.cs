@@ -17,21 +17,23 @@ internal interface IDatagramChannel
     long BytesSent { get; }
 
     /// <summary>
-    /// The address that the datagram that is being delivered came to, in a new object. <see langword="null"/> outside of <see cref="IDatagramHandler.OnDatagram"/>,
-    /// and when it is not known or the socket is bound to one address.
+    /// Returns the destination of the datagram that is being delivered, in a new object. <see langword="null"/> outside of
+    /// <see cref="IDatagramHandler.OnDatagram"/>, when the destination is not known, and when the socket is bound to one address.
     /// </summary>
     EndPoint? GetDestination();
 
-    /// <summary>Who sent the datagram that is being delivered, in a new object. During <see cref="IDatagramHandler.OnDatagram"/>.</summary>
+    /// <summary>
+    /// Returns the sender of the datagram that is being delivered, in a new object. During <see cref="IDatagramHandler.OnDatagram"/>.
+    /// </summary>
     EndPoint? GetSender();
 }
 
-/// <summary>Gets the datagrams of an <see cref="IDatagramChannel"/>, one at a time.</summary>
+/// <summary>Receives the datagrams of an <see cref="IDatagramChannel"/>, one at a time.</summary>
 internal interface IDatagramHandler
 {
-    /// <summary>A datagram has come. On the channel's loop.</summary>
-    /// <param name="datagram">What it carries, which may be nothing; valid during the call.</param>
-    /// <param name="reply">Where a reply may be written: <see cref="DatagramBatch.RoomSize"/> bytes.</param>
+    /// <summary>Handles a datagram. On the channel's loop.</summary>
+    /// <param name="datagram">The content, which may be empty; valid during the call.</param>
+    /// <param name="reply">Room for a reply: <see cref="DatagramBatch.RoomSize"/> bytes.</param>
     /// <returns>The length of the reply to the sender; 0 for none.</returns>
     int OnDatagram(ReadOnlySpan<byte> datagram, Memory<byte> reply);
 }

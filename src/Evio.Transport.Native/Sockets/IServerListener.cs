@@ -11,6 +11,6 @@ internal interface IServerListener
     /// <summary>Begins to accept, or to receive. Called once.</summary>
     void Resume();
 
-    /// <summary>Ends it; nothing is accepted or received when the task completes.</summary>
+    /// <summary>Closes the listener. Nothing is accepted or received any more when the task completes.</summary>
     Task CloseAsync();
 }

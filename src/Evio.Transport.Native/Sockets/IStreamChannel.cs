@@ -5,8 +5,8 @@ using Evio.Transport.Native.Interop;
 namespace Evio.Transport.Native.Sockets;
 
 /// <summary>
-/// A stream connection of a loop as its handler sees it: <see cref="StreamSocket"/>, or its counterpart on <see cref="System.Net.Sockets"/>. Both report readiness in the
-/// same way, so that everything above is written once.
+/// A stream connection of a loop as its handler sees it: <see cref="StreamSocket"/>, or its counterpart on
+/// <see cref="System.Net.Sockets"/>. Both report readiness in the same way, so that the code above them is written once.
 /// </summary>
 internal interface IStreamChannel
 {
@@ -32,7 +32,9 @@ internal interface IStreamChannel
     /// <inheritdoc cref="StreamSocket.Send(ReadOnlySpan{ReadOnlyMemory{byte}})"/>
     IoResult Send(ReadOnlySpan<ReadOnlyMemory<byte>> buffers);
 
-    /// <summary>The number of bytes that <see cref="Send(ReadOnlySpan{byte})"/> has accepted and that are not with the kernel yet.</summary>
+    /// <summary>
+    /// The number of bytes that <see cref="Send(ReadOnlySpan{byte})"/> has accepted and that the kernel does not have yet.
+    /// </summary>
     int Unsent { get; }
 
     /// <inheritdoc cref="StreamSocket.ShutdownSend"/>

@@ -3,7 +3,7 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native;
 
-/// <summary>What a receive or a send on a non-blocking socket came to: a number of bytes, or why there were none.</summary>
+/// <summary>The result of a receive or a send on a non-blocking socket: a number of bytes, or the reason why there were none.</summary>
 public readonly struct IoResult
 {
     private readonly int _count;
@@ -18,14 +18,16 @@ public readonly struct IoResult
     /// <summary>Whether bytes were transferred, or the end of the input was reached.</summary>
     public bool IsSuccess => _error == SocketError.Success;
 
-    /// <summary>The number of bytes transferred. 0 after a failure, and after a receive at the end of the peer's output (recv(2)).</summary>
+    /// <summary>
+    /// The number of bytes transferred. 0 after a failure, and after a receive at the end of the peer's output (recv(2)).
+    /// </summary>
     public int Count => _count;
 
-    /// <summary>Whether the kernel has nothing to give, or no room, at the moment; an event will tell when that changes.</summary>
+    /// <summary>Whether the kernel has no data, or no room, at the moment. An event reports when that changes.</summary>
     public bool WouldBlock => _error == SocketError.WouldBlock;
 
     /// <summary>
-    /// Why nothing was transferred; <see cref="SocketError.Success"/> otherwise. A socket that was closed here answers
+    /// The reason why nothing was transferred; <see cref="SocketError.Success"/> otherwise. For a socket that was closed on this side it is
     /// <see cref="SocketError.OperationAborted"/>.
     /// </summary>
     public SocketError Error => _error;

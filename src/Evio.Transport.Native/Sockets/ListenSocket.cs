@@ -6,13 +6,13 @@ namespace Evio.Transport.Native.Sockets;
 /// <summary>One listening descriptor on one loop. All but <see cref="StartAsync"/> is called on that loop.</summary>
 internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loop, int descriptor, bool startPaused) : IPollTarget
 {
-    /// <summary>How many connections are accepted before the loop's other descriptors get their turn.</summary>
+    /// <summary>The number of connections that are accepted before the loop handles its other descriptors.</summary>
     private const int MaxAcceptsPerEvent = 64;
 
-    /// <summary>How many accepts may fail one after the other, each with an error of its connection's, before the listener backs off.</summary>
+    /// <summary>The number of accepts in a row that may fail with an error of the new connection before the listener backs off.</summary>
     private const int MaxFailures = MaxAcceptsPerEvent;
 
-    /// <summary>How many are accepted when the listener closes: no backlog is longer.</summary>
+    /// <summary>The number of connections that are accepted when the listener closes. No backlog is longer.</summary>
     private const int MaxAcceptsAtClose = StreamListenerOptions.MaxBacklog + 1;
 
     private static readonly TimeSpan BackOff = TimeSpan.FromMilliseconds(100);
@@ -56,7 +56,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     public void OnFault(Exception exception)
     {
-        // An exception of a callback that tells of an episode. Connections that still wait are reported again, level-triggered.
+        // A callback that notifies of an episode has thrown. Connections that still wait are reported again (level-triggered).
     }
 
     public void OnLoopStopping()
@@ -85,7 +85,9 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
     }
 
-    /// <summary>Goes on, on another loop, when this one has failed. The descriptor, with the connections that wait there, stays as it is.</summary>
+    /// <summary>
+    /// Moves to another loop when the own loop has failed. The descriptor, and the connections that wait there, stay as they are.
+    /// </summary>
     /// <returns>False when the other loop has ended.</returns>
     internal bool TryMoveTo(EventLoop other)
     {
@@ -121,7 +123,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
         if (listener.IsClosing)
         {
-            // Which the loop that has failed may not have been told any more.
+            // The failed loop may not have run the call that closes this socket.
             Close();
         }
         else
@@ -130,7 +132,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
     }
 
-    /// <summary>Passes on a call that was posted to a loop from which the socket has moved away.</summary>
+    /// <summary>Forwards a call that was posted to a loop from which the socket has moved away.</summary>
     private bool TryForward(Action<object?> call) => !loop.IsCurrent && loop.TryPostWhileEnding(call, this);
 
     internal void Close()
@@ -144,7 +146,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         {
             if (!_closing)
             {
-                // While the descriptor still listens, so that nobody takes the file for a stale one.
+                // The file is removed while the descriptor still listens, so that no other server takes it for a stale one.
                 _closing = true;
                 listener.RemoveSocketFile();
             }
@@ -169,7 +171,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
             }
             else
             {
-                // Lost to another thread on the way, which comes to the end of it; or it is ending, and does so by itself.
+                // This thread has lost the loop on the way. The new owner completes the close; a loop that is ending does so by itself.
                 _ = loop.TryPostWhileEnding(static socket => ((ListenSocket)socket!).Close(), this);
             }
         }
@@ -188,7 +190,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void Start()
     {
-        // Known from now on, watched or not, so that the end of the loop closes it.
+        // The loop's table has the socket from now on, even while it is not watched, so that the end of the loop closes it.
         using var owner = loop.Ownership.Enter();
         _token = loop.Add(owner, this);
         if (_paused)
@@ -221,7 +223,8 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
                 listener.HandOver(loop, accepted, new ReadOnlySpan<byte>(address, (int)Math.Min(length, Platform.SizeOfSockAddrStorage)));
                 if (!loop.IsCurrent)
                 {
-                    // Lost to another thread while the listener's user was told of the connection. Those that still wait are reported there again.
+                    // This thread has lost the loop while the application handled the connection. The new owner gets the event of the
+                    // connections that still wait.
                     return;
                 }
 
@@ -238,17 +241,18 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
                     BackOffFrom(errno, limit);
                     return;
                 case Errno.EBADF or Errno.EINVAL or Errno.ENOTSOCK or Errno.EOPNOTSUPP:
-                    // The descriptor is not, or no longer, a listening socket: an inherited one was closed or shut down by its owner. Every
-                    // further attempt would end like this one, so they are made at the back-off's pace.
+                    // The descriptor is not, or no longer, a listening socket: the owner of an inherited descriptor has closed it or shut
+                    // it down. Every further attempt would fail in the same way, so the back-off limits their rate.
                     BackOffFrom(errno, limit);
                     return;
                 case var _ when ++failures == MaxFailures:
-                    // So many in a row are no connections' errors: a rule that forbids accept4 fails it for ever (seccomp(2), EPERM).
+                    // So many errors in a row are not errors of connections. For example, a rule that forbids accept4 makes it fail for
+                    // ever (seccomp(2), EPERM).
                     BackOffFrom(errno, limit);
                     return;
                 default:
-                    // ECONNABORTED, EINTR, EPROTO, EPERM and the pending network errors of the new connection (accept(2)): that one is
-                    // lost, the next may be fine.
+                    // ECONNABORTED, EINTR, EPROTO, EPERM and the pending network errors of the new connection (accept(2)): that connection
+                    // is lost, and the next accept may succeed.
                     continue;
             }
         }
@@ -256,7 +260,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void BackOffFrom(int errno, int limit)
     {
-        // When it closes nobody will try again.
+        // A listener that closes does not try again.
         if (_backOff is null && limit != MaxAcceptsAtClose)
         {
             _backOff = loop.ScheduleInternal(BackOff, static state => ((ListenSocket)state!).EndBackOff(), this);
@@ -286,8 +290,8 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         Update();
         if (_isRegistered)
         {
-            // Not only when the next connection comes: accept4 wants a descriptor before it looks whether any connection waits, so that the backlog may have
-            // been empty when it failed, and no event would tell that it works again.
+            // The listener does not wait for the next connection. accept4 takes a descriptor before it checks for a waiting connection, so
+            // it may have failed on an empty backlog. Then no event would report that accepting works again.
             Accept(MaxAcceptsPerEvent);
         }
     }
@@ -312,7 +316,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         _isRegistered = errno == 0;
         if (errno != 0)
         {
-            // ENOMEM, ENOSPC (epoll_ctl(2)): as passing as those of accept.
+            // ENOMEM, ENOSPC (epoll_ctl(2)): they pass, like those of accept.
             BackOffFrom(errno, MaxAcceptsPerEvent);
         }
     }

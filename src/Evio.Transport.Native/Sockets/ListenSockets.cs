@@ -24,7 +24,7 @@ internal sealed unsafe class ListenSockets
 
     internal bool OwnsDescriptors { get; }
 
-    /// <summary>The file that a Unix-domain address made, which is removed when the listener ends.</summary>
+    /// <summary>The file of a Unix-domain address, which is removed when the listener ends.</summary>
     internal SocketFile? SocketFile { get; }
 
     internal static ListenSockets Bind(EndPoint endPoint, StreamListenerOptions options, int loopCount) => endPoint switch
@@ -82,7 +82,7 @@ internal sealed unsafe class ListenSockets
 
             if (mode is { } exact)
             {
-                // Before it listens: until then nobody can connect, whatever the mode.
+                // Set before the socket listens: until then no client can connect, whatever the mode is.
                 SocketFiles.SetMode(path!, exact);
             }
 
@@ -133,7 +133,7 @@ internal sealed unsafe class ListenSockets
 
         if (!SocketCalls.IsListening(descriptor))
         {
-            // The kernel would give it a port of its own choice.
+            // listen(2) would give it a port of the kernel's choice.
             if (endPoint is IPEndPoint { Port: 0 })
             {
                 throw Errno.ToException(Errno.EINVAL, $"Descriptor {descriptor} is neither listening nor bound.");
@@ -142,7 +142,7 @@ internal sealed unsafe class ListenSockets
             Listen(descriptor, options, endPoint);
         }
 
-        // The socket file of an inherited descriptor is its creator's.
+        // The socket file of an inherited descriptor belongs to its creator.
         return new ListenSockets([descriptor], endPoint, ownsDescriptor, socketFile: null);
     }
 

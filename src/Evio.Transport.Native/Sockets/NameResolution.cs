@@ -4,14 +4,18 @@ using System.Runtime.ExceptionServices;
 
 namespace Evio.Transport.Native.Sockets;
 
-/// <summary>Looks up the addresses of a host, as <see cref="Dns.GetHostAddressesAsync(string, AddressFamily, CancellationToken)"/> does.</summary>
+/// <summary>
+/// Looks up the addresses of a host, as <see cref="Dns.GetHostAddressesAsync(string, AddressFamily, CancellationToken)"/> does.
+/// </summary>
 internal delegate Task<IPAddress[]> Resolver(string host, AddressFamily family, CancellationToken cancellationToken);
 
 /// <summary>Connects to hosts by their names.</summary>
 internal static class NameResolution
 {
     /// <summary>Tries the addresses of a name, in the order of the resolver's answer (RFC 6724), until one connects.</summary>
-    /// <exception cref="SocketException">There is no such name, or no address could be connected to: the last one's reason.</exception>
+    /// <exception cref="SocketException">
+    /// There is no such name, or no address could be connected to. Then it is the exception of the last address.
+    /// </exception>
     internal static async Task ConnectAsync(DnsEndPoint endPoint, Resolver resolve, Func<IPEndPoint, Task> connect, CancellationToken cancellationToken)
     {
         SocketException? failure = null;

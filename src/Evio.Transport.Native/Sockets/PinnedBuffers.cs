@@ -4,7 +4,7 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
 
-/// <summary>Buffers in the kernel's form, pinned for one call.</summary>
+/// <summary>Buffers as an array of <c>struct iovec</c>, pinned for one call.</summary>
 internal unsafe struct PinnedBuffers
 {
     private VectorArray _vectors;

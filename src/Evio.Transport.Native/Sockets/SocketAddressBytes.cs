@@ -6,8 +6,8 @@ using Evio.Transport.Native.Interop;
 namespace Evio.Transport.Native.Sockets;
 
 /// <summary>
-/// A <c>sockaddr</c> of an IP end point, kept as the kernel wrote it (28 bytes for IPv6, 16 for IPv4), so that a connection whose address nobody
-/// asks for costs no object. Everything else (Unix paths) is not kept.
+/// The <c>sockaddr</c> of an IP end point, as the kernel wrote it: 28 bytes for IPv6, 16 for IPv4. So a connection whose address is never
+/// read costs no object. Other addresses (Unix paths) are not kept.
 /// </summary>
 [InlineArray(Size)]
 internal struct SocketAddressBytes
@@ -34,7 +34,7 @@ internal struct SocketAddressBytes
     }
 }
 
-/// <summary>Between the BCL's end points and the kernel's <c>sockaddr</c>. The BCL knows each system's layout.</summary>
+/// <summary>Converts between the BCL's end points and the kernel's <c>sockaddr</c>. The BCL knows each system's layout.</summary>
 internal static unsafe class SocketAddresses
 {
     private static readonly IPEndPoint IPv4 = new(IPAddress.Any, 0);
@@ -79,7 +79,7 @@ internal static unsafe class SocketAddresses
         }
     }
 
-    /// <summary>Where a datagram came to: an address of those that its socket is bound to.</summary>
+    /// <summary>The destination of a datagram, one of the addresses that its socket is bound to; null when it is not known.</summary>
     internal static IPEndPoint? ToEndPoint(PacketInfo info, EndPoint bound)
     {
         if (info.Destination.IsEmpty)

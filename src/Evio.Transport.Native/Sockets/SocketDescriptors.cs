@@ -4,11 +4,11 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
 
-/// <summary>What stream listeners and datagram sockets have in common: descriptors that are made, set up and bound.</summary>
+/// <summary>Creates, sets up, binds and connects socket descriptors, for streams and datagrams.</summary>
 internal static unsafe class SocketDescriptors
 {
-    /// <summary>Makes another descriptor of the same connection, which child processes do not inherit (fcntl(2)).</summary>
-    /// <exception cref="SocketException">There is none left.</exception>
+    /// <summary>Creates another descriptor of the same connection, which child processes do not inherit (fcntl(2)).</summary>
+    /// <exception cref="SocketException">No descriptor is left.</exception>
     internal static int Duplicate(int descriptor)
     {
         var duplicate = Libc.fcntl(descriptor, Platform.F_DUPFD_CLOEXEC, 0);
@@ -22,15 +22,15 @@ internal static unsafe class SocketDescriptors
     }
 
     /// <summary>
-    /// Binds one descriptor per loop to an IP address, which they share; the kernel spreads over them what comes in. Where it does not
-    /// (<see cref="Platform.SpreadsSharedPorts"/>), a single one is bound.
+    /// Binds one descriptor per loop to the same IP address. The kernel spreads incoming connections or datagrams over them. Where it does
+    /// not (<see cref="Platform.SpreadsSharedPorts"/>), a single descriptor is bound.
     /// </summary>
-    /// <param name="endPoint">The address. Of port 0 all get the one that the kernel chose for the first.</param>
+    /// <param name="endPoint">The address. With port 0, all descriptors get the port that the kernel chose for the first one.</param>
     /// <param name="type"><see cref="Platform.SOCK_STREAM"/> or <see cref="Platform.SOCK_DGRAM"/>.</param>
-    /// <param name="count">How many.</param>
+    /// <param name="count">The number of loops.</param>
     /// <param name="dualMode">Whether <see cref="IPAddress.IPv6Any"/> takes IPv4 as well.</param>
-    /// <param name="sharePort">Whether others may bind the same port.</param>
-    /// <param name="onBound">What else is to be done with each before the next is bound.</param>
+    /// <param name="sharePort">Whether other processes may bind the same port.</param>
+    /// <param name="onBound">Called with each bound descriptor before the next one is bound.</param>
     /// <param name="bound">The bound address.</param>
     /// <exception cref="SocketException">The address is in use, or cannot be bound for another reason.</exception>
     internal static int[] BindPerLoop(IPEndPoint endPoint, int type, int count, bool dualMode, bool sharePort, Action<int>? onBound, out EndPoint bound)
@@ -47,8 +47,8 @@ internal static unsafe class SocketDescriptors
                 descriptors.Add(descriptor);
                 if (type == Platform.SOCK_STREAM)
                 {
-                    // Connections of a predecessor that linger in TIME_WAIT are no obstacle. On UDP sockets it would let anybody take the
-                    // port over who sets it as well (socket(7)).
+                    // Connections of an earlier server that linger in TIME_WAIT do not prevent the bind. On a UDP socket the option would
+                    // let any other socket with the option take the port over (socket(7)).
                     SetOption(descriptor, Platform.SOL_SOCKET, Platform.SO_REUSEADDR, 1);
                 }
                 else if (IsAny(endPoint.Address))
@@ -63,8 +63,9 @@ internal static unsafe class SocketDescriptors
                     SetOption(descriptor, Platform.IPPROTO_IPV6, Platform.IPV6_V6ONLY, onlyIPv6 ? 1 : 0);
                 }
 
-                // The first socket binds (and listens) without SO_REUSEPORT, and so fails if anybody has the port, one who shares it included.
-                // Only then it lets its siblings in: two that are bound and do not listen yet would not see each other.
+                // The first socket binds (and listens) without SO_REUSEPORT. So it fails if any other socket has the port, even one that
+                // shares it. It lets its siblings in only after that, because two sockets that are bound and do not listen yet would not
+                // see each other.
                 var first = i == 0;
                 if (!first || sharePort)
                 {
@@ -95,12 +96,12 @@ internal static unsafe class SocketDescriptors
     }
 
     /// <summary>
-    /// Whether an address stands for all of this machine's. A datagram socket that is bound to it is told of each datagram which one it came to
-    /// (<see cref="PacketInfo"/>), from where the reply has to come.
+    /// Whether an address stands for all addresses of this machine. A datagram socket that is bound to it learns the destination of each
+    /// datagram (<see cref="PacketInfo"/>), because the reply has to come from there.
     /// </summary>
     internal static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
 
-    /// <summary>Makes a non-blocking socket that child processes do not inherit.</summary>
+    /// <summary>Creates a non-blocking socket that child processes do not inherit.</summary>
     internal static int Create(int family, int type, EndPoint endPoint)
     {
         var descriptor = SocketCalls.Create(family, type);
@@ -123,7 +124,7 @@ internal static unsafe class SocketDescriptors
     }
 
     /// <summary>Begins to connect (connect(2)).</summary>
-    /// <returns>0 if it is connected already, or the error number.</returns>
+    /// <returns>0 if the socket is connected already, or the error number.</returns>
     internal static int Connect(int descriptor, EndPoint endPoint)
     {
         var bytes = SocketAddresses.ToBytes(endPoint);
@@ -137,7 +138,7 @@ internal static unsafe class SocketDescriptors
 
     internal static SocketException BindException(SocketError error, EndPoint endPoint) => new((int)error, error switch
     {
-        // What bind(2) means by these differs for the names of files (unix(7)): ENOENT is among the second.
+        // For the names of files bind(2) gives these errors another meaning (unix(7)). The second one includes ENOENT.
         SocketError.AddressAlreadyInUse when endPoint.AddressFamily == AddressFamily.Unix =>
             $"Address {endPoint} is already in use: a server listens there, or it is a file that is no socket.",
         SocketError.AddressNotAvailable when endPoint.AddressFamily == AddressFamily.Unix =>
@@ -160,7 +161,7 @@ internal static unsafe class SocketDescriptors
         }
     }
 
-    /// <summary>Takes the error that waits on a socket (<c>SO_ERROR</c>, socket(7)).</summary>
+    /// <summary>Takes the pending error of a socket (<c>SO_ERROR</c>, socket(7)).</summary>
     /// <returns>0 if there is none.</returns>
     internal static int TakeError(int descriptor)
     {

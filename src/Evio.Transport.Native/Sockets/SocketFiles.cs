@@ -3,13 +3,13 @@ using Evio.Transport.Native.Interop;
 
 namespace Evio.Transport.Native.Sockets;
 
-/// <summary>The files that listening on Unix-domain addresses makes.</summary>
+/// <summary>Creates, replaces and removes the files of listeners on Unix-domain addresses.</summary>
 internal static class SocketFiles
 {
-    /// <summary>Of sun_path in sockaddr_un, on every system.</summary>
+    /// <summary>The offset of <c>sun_path</c> in <c>sockaddr_un</c>, on every system.</summary>
     private const int PathOffset = 2;
 
-    /// <summary>How often the lock is tried for, for a second at least.</summary>
+    /// <summary>The number of attempts to take the lock. Together they last one second at least.</summary>
     private const int MaxLockAttempts = 1000;
 
     private static readonly TimeSpan LockRetry = TimeSpan.FromMilliseconds(1);
@@ -17,17 +17,17 @@ internal static class SocketFiles
     /// <summary>The file of an address; null for abstract addresses (unix(7)), which have none.</summary>
     internal static string? PathOf(UnixDomainSocketEndPoint endPoint)
     {
-        // Not their text: the BCL prints them with a leading '@', with which a file's name may begin too.
+        // The bytes decide, not the text: the BCL prints abstract addresses with a leading '@', and a file's name may begin with '@', too.
         var address = endPoint.Serialize();
         return address.Size <= PathOffset || address[PathOffset] == 0 ? null : Path.GetFullPath(endPoint.ToString());
     }
 
     /// <summary>
-    /// Has a file made, in the place of one that a server left behind. Who else does so in the same directory waits meanwhile: a file that is stale when it is looked at
-    /// must not be a living server's when it is removed.
+    /// Creates a file by bind(2), and replaces one that a server left behind. The directory is locked meanwhile, so that other servers that
+    /// do the same wait. Without the lock, a file that is stale when it is checked could be a running server's when it is removed.
     /// </summary>
-    /// <param name="file">The file.</param>
-    /// <param name="bind">Makes it (bind(2)).</param>
+    /// <param name="file">The file's path.</param>
+    /// <param name="bind">Calls bind(2), which creates the file.</param>
     /// <exception cref="SocketException">The file may not be replaced.</exception>
     internal static SocketFile Make(string file, Action bind)
     {
@@ -47,8 +47,11 @@ internal static class SocketFiles
         }
     }
 
-    /// <summary>Takes the lock of a file's directory. It leaves nothing behind, other than the lock of a file beside it.</summary>
-    /// <returns>The descriptor that has the lock, or below zero: the directory may not be read, or the file system knows no locks.</returns>
+    /// <summary>Takes the lock of a file's directory. Unlike a lock file beside the file, it leaves nothing behind.</summary>
+    /// <returns>
+    /// The descriptor that has the lock. Negative when the directory may not be read, the file system has no locks, or the lock stays
+    /// taken.
+    /// </returns>
     private static int Lock(string file)
     {
         var descriptor = SocketCalls.OpenDirectory(Path.GetDirectoryName(file) ?? "/");
@@ -57,7 +60,8 @@ internal static class SocketFiles
             return descriptor;
         }
 
-        // For long it is not held by a server that starts, but by somebody who may not keep others from starting.
+        // A server that starts holds the lock only for a short time. Any other holder must not keep servers from starting, so the attempts
+        // are limited.
         for (var attempt = 0; attempt < MaxLockAttempts; attempt++)
         {
             switch (SocketCalls.TryLock(descriptor))
@@ -76,17 +80,19 @@ internal static class SocketFiles
         return -1;
     }
 
-    /// <summary>Removes the file of a server that ended without removing it. Files of any other kind, and of a server that lives, are left.</summary>
+    /// <summary>
+    /// Removes the file of a server that ended without removing it. Other kinds of files, and the file of a running server, stay.
+    /// </summary>
     private static void RemoveStale(string file)
     {
         if (!SocketCalls.CanProbe(file))
         {
-            // Nothing there, or something that bind(2) will refuse to replace.
+            // There is no file, or one that bind(2) refuses to replace.
             return;
         }
 
-        // A datagram socket cannot connect to a stream socket: where one is bound, the answer is EPROTOTYPE, and its owner notices nothing. Where
-        // none is, it is ECONNREFUSED (unix(7)).
+        // A datagram socket cannot connect to a stream socket. If a stream socket is bound there, the answer is EPROTOTYPE, and its owner
+        // does not notice. If none is bound, the answer is ECONNREFUSED (unix(7)).
         using var probe = new Socket(AddressFamily.Unix, SocketType.Dgram, ProtocolType.Unspecified);
         try
         {
@@ -98,7 +104,7 @@ internal static class SocketFiles
         }
         catch (SocketException)
         {
-            // Somebody is there, or may be.
+            // A server listens there, or may listen there.
         }
     }
 
@@ -116,12 +122,15 @@ internal static class SocketFiles
         }
     }
 
-    /// <summary>Whether a file cannot be made because its file system is read-only, which the BCL's <see cref="Socket.Bind"/> does not tell.</summary>
+    /// <summary>
+    /// Whether a file cannot be created because its file system is read-only. The BCL's <see cref="Socket.Bind"/> does not report that
+    /// reason.
+    /// </summary>
     internal static bool IsOnReadOnlyFileSystem(string file)
     {
         try
         {
-            // It does not succeed where bind(2) did not, as a rule; then it leaves nothing.
+            // As a rule this fails where bind(2) failed. If it succeeds, it leaves nothing behind.
             using var made = new FileStream(file, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 0, FileOptions.DeleteOnClose);
             return false;
         }
@@ -134,8 +143,8 @@ internal static class SocketFiles
     private static bool IsReadOnly(Exception exception) => exception is IOException { HResult: Errno.EROFS };
 
     /// <summary>
-    /// Removes the file of a listener that ends, unless another one is in its place. To be called while the listener still listens: its file is not taken for a
-    /// stale one then, and its inode's number is not given to another file. That somebody else removed it before is no failure.
+    /// Removes the file of a listener that ends, unless another file is in its place. A file that was removed before is no failure. The
+    /// listener must still listen. Until then no server takes its file for a stale one, and no other file gets the number of its inode.
     /// </summary>
     internal static void Remove(SocketFile? file)
     {
@@ -150,11 +159,13 @@ internal static class SocketFiles
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            // It stays, and whoever binds there next replaces it.
+            // The file stays, and the next server that binds there replaces it.
         }
     }
 
-    /// <summary>Keeps bind(2) from making a file with a wider mode: what it makes has the socket's own mode less the process's umask.</summary>
+    /// <summary>
+    /// Keeps bind(2) from creating a file with a wider mode: the file gets the socket's own mode less the process's umask.
+    /// </summary>
     internal static void LimitMode(int descriptor, UnixFileMode mode)
     {
         if (!SocketCalls.LimitMode(descriptor, mode))
@@ -163,7 +174,7 @@ internal static class SocketFiles
         }
     }
 
-    /// <summary>Gives a file that was just bound the part of its mode that the umask has taken away.</summary>
+    /// <summary>Sets the mode of a file that was just bound, because the umask may have taken a part of it away.</summary>
     internal static void SetMode(string file, UnixFileMode mode)
     {
         if ((SocketCalls.ModeOf(file) & Platform.PermissionBits) != (int)mode && !SocketCalls.SetMode(file, mode))

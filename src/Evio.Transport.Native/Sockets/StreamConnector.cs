@@ -8,7 +8,10 @@ namespace Evio.Transport.Native.Sockets;
 /// <summary>One attempt to connect, on the loop that will own the connection. It ends once: connected, failed or cancelled.</summary>
 internal sealed class StreamConnector : IPollTarget
 {
-    /// <summary>How long to wait for room in the backlog of a Unix-domain listener, which no event announces (connect(2), EAGAIN).</summary>
+    /// <summary>
+    /// The time between two attempts while the backlog of a Unix-domain listener is full, because no event announces room (connect(2),
+    /// EAGAIN).
+    /// </summary>
     private static readonly TimeSpan BacklogRetry = TimeSpan.FromMilliseconds(10);
 
     private readonly EventLoop _loop;
@@ -53,7 +56,7 @@ internal sealed class StreamConnector : IPollTarget
             {
                 var connector = (StreamConnector)state!;
 
-                // A loop that has ended has ended the attempt.
+                // If the loop has ended, it has ended the attempt.
                 _ = connector._loop.TryPostInternal(_ => connector.Fail(new OperationCanceledException(token)), null);
             },
             connector);
@@ -104,7 +107,7 @@ internal sealed class StreamConnector : IPollTarget
                 Complete();
                 break;
             case Errno.EINPROGRESS or Errno.EINTR:
-                // Interrupted, it goes on as well (connect(2)). Writable, or an error, when it has come to an end.
+                // After EINTR the attempt goes on as well (connect(2)). The poller reports its end as writable or as an error.
                 using (var owner = _loop.Ownership.Enter())
                 {
                     errno = _loop.RegisterStream(owner, _token, _descriptor);
@@ -151,7 +154,7 @@ internal sealed class StreamConnector : IPollTarget
         var localEndPoint = SocketAddresses.GetLocal(_descriptor);
         if (_endPoint.Equals(localEndPoint))
         {
-            // Nobody listens there. The kernel took the very port for this side's own, and the socket is connected to itself (RFC 9293, 3.5:
+            // No server listens there. The kernel chose the same port for this side, and the socket is connected to itself (RFC 9293, 3.5:
             // a simultaneous open).
             Fail(ConnectException(Errno.ECONNREFUSED));
             return;
@@ -195,7 +198,7 @@ internal sealed class StreamConnector : IPollTarget
         }
     }
 
-    /// <summary>Takes the attempt off the loop; the descriptor is somebody else's from here on.</summary>
+    /// <summary>Removes the attempt from the loop. From here on the descriptor is the caller's.</summary>
     private void End()
     {
         _ended = true;

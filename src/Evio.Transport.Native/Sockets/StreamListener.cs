@@ -18,10 +18,10 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _closing;
 
-    // The listening sockets that are open, and the connections that are on their way to their loop. At 0 nothing more will be accepted.
+    // The number of open listening sockets, and of connections on their way to their loop. At 0 nothing more will be accepted.
     private int _active;
 
-    // The listening sockets that cannot accept at the moment: an episode lasts from the first to the last of them.
+    // The number of listening sockets that cannot accept at the moment. An episode begins when it leaves 0, and ends when it is 0 again.
     private int _failing;
 
     private StreamListener(EventLoopGroup group, ListenSockets sockets, Action<StreamSocket> onAccepted, StreamListenerOptions options)
@@ -32,7 +32,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         _options = options;
         _inTransit = new ConnectionsInTransit(group.Loops.Count, options.Backlog);
 
-        // A single descriptor is watched by one loop, which hands over what it accepts.
+        // If there is a single descriptor, one loop watches it and hands over the connections that it accepts.
         _listening = [.. sockets.Descriptors.Select((descriptor, i) => new ListenSocket(this, group.Loops[i], descriptor, options.StartPaused))];
         _active = _listening.Length;
     }
@@ -41,19 +41,21 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
     public EndPoint LocalEndPoint => _sockets.EndPoint;
 
     /// <summary>
-    /// Stops taking connections from the backlog, where they wait meanwhile: on each loop when it comes to it, not when this returns. Without effect
-    /// when it is paused.
+    /// Stops accepting connections; they wait in the backlog meanwhile. Each loop stops when it runs the posted call, which may be after
+    /// this method has returned. Has no effect on a paused listener.
     /// </summary>
     public void Pause() => Post(static socket => ((ListenSocket)socket!).Pause());
 
-    /// <summary>Goes on after <see cref="Pause"/>.</summary>
+    /// <summary>Resumes accepting after <see cref="Pause"/>.</summary>
     public void Resume() => Post(static socket => ((ListenSocket)socket!).Resume());
 
     /// <summary>
-    /// Stops listening. The connections in the backlog at this moment are accepted first, since their clients have been told that they are
-    /// connected; a Unix-domain socket's file is removed.
+    /// Stops listening. The connections in the backlog at this moment are accepted first, because for their clients they are established.
+    /// The file of a Unix-domain socket is removed.
     /// </summary>
-    /// <returns>A task that completes when the last accepted connection has been given to its loop and all descriptors are closed.</returns>
+    /// <returns>
+    /// A task that completes when the last accepted connection has been given to its loop and all descriptors are closed.
+    /// </returns>
     public Task CloseAsync()
     {
         if (Interlocked.Exchange(ref _closing, 1) == 0)
@@ -87,14 +89,14 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
 
     internal bool IsClosing => Volatile.Read(ref _closing) != 0;
 
-    /// <summary>Finds another loop for a listening socket whose own has failed. On the loop that has.</summary>
-    /// <returns>False when there is none, or the loop only ends.</returns>
+    /// <summary>Moves a listening socket from a failed loop to another one. On the failed loop.</summary>
+    /// <returns>False when there is no other loop, when the loop ends without a failure, or when the listener is closing.</returns>
     internal bool TryMove(ListenSocket socket) =>
         socket.Loop.HasFailed && !IsClosing && _group.Loops.Any(loop => !loop.HasEnded && socket.TryMoveTo(loop));
 
     internal void RemoveSocketFile() => SocketFiles.Remove(_sockets.SocketFile);
 
-    /// <summary>Gives a connection to the loop that the balancer names. On the accepting loop.</summary>
+    /// <summary>Gives a connection to the loop that the balancer chooses. On the accepting loop.</summary>
     internal void HandOver(EventLoop accepting, int descriptor, ReadOnlySpan<byte> remoteAddress)
     {
         var owner = _group.Balancer.Assign(_listening.Length == _group.Loops.Count ? accepting : null, accepting, _inTransit);
@@ -133,11 +135,11 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
             socket.Loop.Report(exception);
         }
 
-        // The next connection of the batch is somebody else's.
+        // The next connection of the batch must not see the state that this callback has left.
         AmbientState.Restore();
     }
 
-    /// <summary>A listening socket begins to be unable to accept.</summary>
+    /// <summary>Notes that a listening socket has become unable to accept.</summary>
     internal void Failing(SocketException reason)
     {
         if (Interlocked.Increment(ref _failing) == 1)
@@ -147,7 +149,7 @@ public sealed class StreamListener : IServerListener, IAsyncDisposable
         }
     }
 
-    /// <summary>A listening socket of which <see cref="Failing"/> was told accepts again.</summary>
+    /// <summary>Notes that a listening socket accepts again after <see cref="Failing"/>.</summary>
     internal void Recovered()
     {
         if (Interlocked.Decrement(ref _failing) == 0)

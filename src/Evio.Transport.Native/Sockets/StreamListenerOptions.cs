@@ -18,27 +18,30 @@ public sealed class StreamListenerOptions
     /// <summary>Whether TCP sends small segments at once (<c>TCP_NODELAY</c>, tcp(7)). Defaults to <see langword="true"/>.</summary>
     public bool NoDelay { get; set; } = true;
 
-    /// <summary>Whether <see cref="System.Net.IPAddress.IPv6Any"/> takes IPv4 connections as well (ipv6(7)). Defaults to <see langword="true"/>.</summary>
+    /// <summary>
+    /// Whether <see cref="System.Net.IPAddress.IPv6Any"/> takes IPv4 connections as well (ipv6(7)). Defaults to <see langword="true"/>.
+    /// </summary>
     public bool DualMode { get; set; } = true;
 
     /// <summary>Whether other processes of the same user may bind the same TCP port (<c>SO_REUSEPORT</c>, socket(7)).</summary>
     /// <remarks>
-    /// Defaults to <see langword="false"/>. The loops of a group share a port among themselves in any case; without this option the port
-    /// is proved to be free first.
+    /// Defaults to <see langword="false"/>. The loops of a group share a port among themselves in any case. Without this option, the
+    /// listener first verifies that the port is free.
     /// </remarks>
     public bool SharePort { get; set; }
 
-    /// <summary>Who may connect to a Unix-domain socket: the mode of its file, of which connecting takes the write permission (unix(7)).</summary>
+    /// <summary>The mode of the file of a Unix-domain socket. A client needs the write permission to connect (unix(7)).</summary>
     /// <remarks>
-    /// Up to 0777. Defaults to <see langword="null"/>: 0777 less the process's umask. The file has this mode, whatever the umask, before anybody can
-    /// connect, and at no moment a wider one. Without meaning for TCP, for abstract addresses and for inherited descriptors.
+    /// Up to 0777. Defaults to <see langword="null"/>: 0777 less the process's umask. The file has this mode, whatever the umask is, before
+    /// a client can connect. On Linux it has no wider mode at any moment. Has no effect for TCP, for abstract addresses and for inherited
+    /// descriptors.
     /// </remarks>
     public UnixFileMode? UnixSocketMode { get; set; }
 
-    /// <summary>Called on a loop when accepting fails for want of descriptors or memory, once per episode.</summary>
+    /// <summary>Called on a loop when accepting fails, for lack of descriptors or memory for example. Called once per episode.</summary>
     /// <remarks>
-    /// The connections wait in the backlog meanwhile, and the loop tries again every 100 ms. The last argument is the reason
-    /// (<c>EMFILE</c>, <c>ENFILE</c>, <c>ENOBUFS</c>, <c>ENOMEM</c>; accept(2)).
+    /// The connections wait in the backlog meanwhile, and the loop tries again every 100 ms. The last argument is the reason, for example
+    /// <c>EMFILE</c>, <c>ENFILE</c>, <c>ENOBUFS</c> or <c>ENOMEM</c> (accept(2)).
     /// </remarks>
     public Action<StreamListener, SocketException>? OnAcceptFailing { get; set; }
 

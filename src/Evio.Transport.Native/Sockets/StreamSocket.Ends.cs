@@ -7,7 +7,7 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native;
 
-/// <content>The end of a socket, the leases that put it off, and what the loop tells it.</content>
+/// <content>The close of a socket, the leases that defer it, and the events that the loop reports.</content>
 public sealed unsafe partial class StreamSocket
 {
     /// <summary>Sends FIN: the peer sees the end of the output after all that was sent before (shutdown(2)).</summary>
@@ -17,14 +17,17 @@ public sealed unsafe partial class StreamSocket
         {
             Volatile.Write(ref _outputShut, true);
 
-            // It fails only when the connection is gone already, and then there is nobody to tell.
+            // This fails only when the connection is gone already. Then there is no peer to notify.
             _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
             ShutdownView();
             EndLease();
         }
     }
 
-    /// <summary>The BCL dissolves a connection whose Socket is disposed of while a thread is in a call on it, unless it knows that the output was shut.</summary>
+    /// <summary>
+    /// Shuts down the output of the view. Otherwise the BCL dissolves the connection when the view is disposed of while a thread is in a
+    /// call on it.
+    /// </summary>
     private void ShutdownView()
     {
         try
@@ -33,13 +36,13 @@ public sealed unsafe partial class StreamSocket
         }
         catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
         {
-            // The connection is gone already, or its user has disposed of it.
+            // The connection is gone already, or the application has disposed of the view.
         }
     }
 
     /// <summary>
-    /// Ends the connection at once, discarding what is unsent and unread: the peer of a TCP connection gets RST (elsewhere than on Linux only
-    /// with <see cref="Close"/>). The descriptor stays open, and events are reported, until <see cref="Close"/>.
+    /// Ends the connection at once and discards unsent and unread bytes. The peer of a TCP connection gets RST; on systems other than Linux
+    /// it gets RST only at <see cref="Close"/>. The descriptor stays open, and events are reported, until <see cref="Close"/>.
     /// </summary>
     public void Reset()
     {
@@ -53,12 +56,12 @@ public sealed unsafe partial class StreamSocket
     }
 
     /// <summary>
-    /// Closes the socket. Further calls are refused at once; the descriptor is closed on this thread, or when the calls in flight have returned. The handler is
-    /// told on the loop, when that has forgotten the socket.
+    /// Closes the socket. Further calls are refused at once. The descriptor is closed on this thread, or by the last call in flight when it
+    /// returns. The loop calls <see cref="IStreamHandler.OnClosed"/> after it has removed the socket.
     /// </summary>
     /// <remarks>
-    /// What the kernel has taken is still delivered, followed by FIN, unless received bytes were left unread: the peer then gets RST
-    /// (RFC 2525, 2.17).
+    /// The kernel still delivers the bytes that it has taken, followed by FIN. If received bytes were left unread, the peer gets RST
+    /// instead (RFC 2525, 2.17).
     /// </remarks>
     public void Close()
     {
@@ -67,14 +70,14 @@ public sealed unsafe partial class StreamSocket
             return;
         }
 
-        // A loop that has ended has closed all that was started; then this one never was.
+        // A loop that has ended has closed all started sockets. If it has ended, this socket was never started.
         Loop.RunOnLoop(static socket => ((StreamSocket)socket!).RemoveFromLoop(), this);
     }
 
     /// <summary>The same as <see cref="Close"/>.</summary>
     public void Dispose() => Close();
 
-    /// <summary>Takes the socket off its loop, without closing it. On the loop.</summary>
+    /// <summary>Removes the socket from its loop, without closing it. On the loop.</summary>
     /// <returns>The connection, in blocking mode; the caller owns it.</returns>
     /// <exception cref="ObjectDisposedException">The socket is closed.</exception>
     /// <exception cref="InvalidOperationException">The caller is not on the loop.</exception>
@@ -93,7 +96,7 @@ public sealed unsafe partial class StreamSocket
         {
             leases = Volatile.Read(ref _leases);
 
-            // Nothing is changed then: with both bits set, the last lease would not close the descriptor.
+            // A closing socket is left unchanged: with both bits set, the last lease would not close the descriptor.
             ObjectDisposedException.ThrowIf(leases < 0, this);
         }
         while (Interlocked.CompareExchange(ref _leases, leases | Detached, leases) != leases);
@@ -148,7 +151,8 @@ public sealed unsafe partial class StreamSocket
         }
     }
 
-    /// <summary>Whether the descriptor may be used, and stays open until <see cref="EndLease"/>.</summary>
+    /// <summary>Takes a lease, which keeps the descriptor open until <see cref="EndLease"/>.</summary>
+    /// <returns>False when the socket is closed or detached.</returns>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool TryLease()
     {
@@ -176,16 +180,17 @@ public sealed unsafe partial class StreamSocket
         }
     }
 
-    /// <summary>Closes the connection, whose last lease has ended.</summary>
+    /// <summary>Closes the connection after its last lease has ended.</summary>
     private void CloseDescriptor()
     {
-        // First, so that close(2) is for the last descriptor: it sends FIN, and has the poller forget the connection.
+        // The view is disposed of first, so that close(2) closes the last descriptor. That sends FIN and removes the connection from the
+        // poller.
         DisposeView();
         _ = Libc.close(_descriptor);
     }
 
-    /// <summary>Begins to close, and ends the lease that the open socket is.</summary>
-    /// <returns>False when somebody has done so before.</returns>
+    /// <summary>Begins to close, and ends the lease that the open socket holds.</summary>
+    /// <returns>False when the socket was closed or detached before.</returns>
     private bool TryEndOwnLease()
     {
         if (Interlocked.Or(ref _leases, Closing) < 0)
@@ -216,7 +221,7 @@ public sealed unsafe partial class StreamSocket
         }
         finally
         {
-            // Also if another thread has begun to close it: the call that it posts for that may not run any more.
+            // Also if another thread has begun to close the socket: the call that it posts may not run any more.
             _ = TryEndOwnLease();
             RemoveFromLoop();
         }

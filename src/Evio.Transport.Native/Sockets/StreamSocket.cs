@@ -11,21 +11,23 @@ namespace Evio.Transport.Native;
 /// <summary>A connected, non-blocking stream socket (TCP or Unix) that belongs to one loop.</summary>
 /// <remarks>
 /// <para>
-/// <see cref="Start"/> is to be called once, on the loop. Everything else may be called from any thread, also after the socket was closed: a
-/// receive or send is then refused, and never reaches a descriptor that the kernel has given out again.
+/// <see cref="Start"/> is called once, on the loop. <see cref="Detach"/> is called on the loop as well. The other members may be called
+/// from any thread, also after the socket was closed. A closed socket refuses a receive or a send, so neither reaches a descriptor number
+/// that the kernel has given out again.
 /// </para>
 /// <para>
-/// That is ensured by leases: each call holds one while it is in the kernel, the open socket itself is one, and close(2) waits for the last of them.
-/// Closing is a bit in the same word, after which no lease is granted. The loop forgets the socket later: what it is told of a descriptor, it is told
-/// under the socket's token, which no other socket gets.
+/// Leases ensure this. Each call holds a lease while it is in the kernel, the open socket holds one itself, and close(2) waits for the last
+/// of them. Closing is a bit in the same word, after which no lease is granted. The loop removes the socket later. Events carry the
+/// socket's token, which no other socket gets.
 /// </para>
 /// </remarks>
 public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, IDisposable
 {
-    /// <summary>The most buffers that one call hands to the kernel; further ones are left for the next call.</summary>
+    /// <summary>The largest number of buffers that one call hands to the kernel. The caller passes the others to the next call.</summary>
     public const int MaxBuffers = 64;
 
-    // Bits beside the number of leases. Either makes it negative, for good; only under Closing alone the last lease closes the descriptor.
+    // Bits beside the number of leases. Either of them makes the word negative for good. The last lease closes the descriptor only if
+    // Closing alone is set.
     private const int Closing = int.MinValue;
     private const int Detached = Closing | (1 << 30);
 
@@ -39,11 +41,11 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     private int _leases = 1;
     private int _removed;
 
-    // The error that a call has taken, if it ended the connection; whether this side's output was ended by this object.
+    // The error that ended the connection, once a call has taken it; and whether this object has shut down its output.
     private int _lostTo;
     private bool _outputShut;
 
-    // What GetSocket has made, if anybody asked.
+    // The Socket that GetSocket has created, or null.
     private Socket? _view;
 
     /// <param name="loop">The owner, which has counted the connection.</param>
@@ -56,7 +58,8 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         _descriptor = descriptor;
         _remoteAddress = remoteAddress;
 
-        // Bound to one address, every connection has that one. Bound to all, each has to be asked, and now, while it surely can be.
+        // If the listener is bound to one address, every connection has that local address. If it is bound to all addresses, the descriptor
+        // is asked now, while the call is certain to succeed.
         if (listenerEndPoint is IPEndPoint { Address: var address } && (address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)))
         {
             _localAddress = SocketAddresses.GetLocalBytes(descriptor);
@@ -85,17 +88,20 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     /// <summary>This side's address.</summary>
     public EndPoint? LocalEndPoint => _localEndPoint ??= _localAddress.ToIPEndPoint();
 
-    /// <summary>The peer's address. The client's end of a Unix-domain connection usually has none; this is then the unnamed address.</summary>
+    /// <summary>
+    /// The peer's address. The client's end of a Unix-domain connection usually has none; this is then the unnamed address.
+    /// </summary>
     public EndPoint? RemoteEndPoint => _remoteEndPoint ??= _remoteAddress.ToIPEndPoint() ?? (EndPoint?)SocketAddresses.ToEndPoint(UnnamedUnixAddress);
 
     private static ReadOnlySpan<byte> UnnamedUnixAddress => Platform.HasAddressLength ? [2, Platform.AF_UNIX] : [Platform.AF_UNIX, 0];
 
     /// <summary>
-    /// The connection as a <see cref="Socket"/>, for what this class does not have: the same object each time. It has a descriptor of its own, is not
-    /// <see cref="Socket.Blocking"/>, and is disposed of with this socket's close, or when this socket is detached; who disposes of it earlier does no harm to this socket.
+    /// Returns the connection as a <see cref="Socket"/>, for operations that this class does not have. Every call returns the same object.
+    /// It has a descriptor of its own, is not <see cref="Socket.Blocking"/>, and is disposed of when this socket is closed or detached.
+    /// Disposing of it earlier does no harm to this socket.
     /// </summary>
-    /// <exception cref="ObjectDisposedException">The socket is closed, and nobody asked before.</exception>
-    /// <exception cref="SocketException">There is no descriptor left.</exception>
+    /// <exception cref="ObjectDisposedException">The socket is closed, and no earlier call has created the object.</exception>
+    /// <exception cref="SocketException">No descriptor is left.</exception>
     public Socket GetSocket()
     {
         if (Volatile.Read(ref _view) is { } view)
@@ -110,7 +116,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         }
         finally
         {
-            // If the socket was closed meanwhile this is the last lease, and disposes of it.
+            // If the socket was closed meanwhile, the last lease to end disposes of the view.
             EndLease();
         }
     }
@@ -137,14 +143,14 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
 
         if (Volatile.Read(ref _leases) < 0)
         {
-            // Detached meanwhile, perhaps, by one who has not seen it. Twice is harmless.
+            // Another thread may have detached the socket meanwhile, without seeing the view. Disposing of it twice does no harm.
             DisposeView();
         }
 
         return made;
     }
 
-    /// <summary>Disposes of what <see cref="GetSocket"/> has made. The descriptor is still open.</summary>
+    /// <summary>Disposes of the view that <see cref="GetSocket"/> has created, while the descriptor is still open.</summary>
     private void DisposeView()
     {
         if (Volatile.Read(ref _view) is not { } view)
@@ -152,7 +158,8 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
             return;
         }
 
-        // When an operation is pending the BCL sets the linger time to zero, for all who have the connection, and so has its close reset it.
+        // If an operation is pending, the BCL sets the linger time to zero, for all descriptors of the connection. Then the close of this
+        // socket would reset it.
         var linger = stackalloc int[2];
         uint length = 2 * sizeof(int);
         var isKnown = Libc.getsockopt(_descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, &length) == 0;
@@ -164,9 +171,9 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     }
 
     /// <summary>Begins to report events to a handler. To be called once, on the loop.</summary>
-    /// <param name="handler">Gets the events. Closing the socket from within it is permitted.</param>
+    /// <param name="handler">Receives the events. It may close the socket from within them.</param>
     /// <exception cref="InvalidOperationException">The caller is not on the loop, or the socket is started or closed.</exception>
-    /// <exception cref="SocketException">The kernel refused to watch the socket, for want of memory for example.</exception>
+    /// <exception cref="SocketException">The kernel refused to watch the socket, for lack of memory for example.</exception>
     public void Start(IStreamHandler handler)
     {
         ArgumentNullException.ThrowIfNull(handler);
@@ -190,8 +197,8 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     }
 
     /// <summary>Receives what has arrived, without waiting.</summary>
-    /// <param name="buffer">Room for it; not empty.</param>
-    /// <returns>How much arrived, 0 at the end of the peer's output, or why nothing was received.</returns>
+    /// <param name="buffer">The buffer to fill. It must not be empty.</param>
+    /// <returns>The number of bytes received, 0 at the end of the peer's output, or the reason why nothing was received.</returns>
     public IoResult Receive(Span<byte> buffer)
     {
         Debug.Assert(!buffer.IsEmpty, "A receive without room looks like the end of the input.");
@@ -228,7 +235,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     }
 
     /// <summary>Sends as much as the kernel takes, without waiting.</summary>
-    /// <returns>How much the kernel took, which may be less than given, or why it took nothing.</returns>
+    /// <returns>The number of bytes that the kernel took, which may be less than given, or the reason why it took none.</returns>
     public IoResult Send(ReadOnlySpan<byte> buffer)
     {
         if (!TryLease())
@@ -263,9 +270,9 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         }
     }
 
-    /// <summary>Sends as much of several buffers, one after the other, as the kernel takes, without waiting.</summary>
-    /// <param name="buffers">At least one; those beyond <see cref="MaxBuffers"/> are not used.</param>
-    /// <returns>How much the kernel took in all, which may be less than given, or why it took nothing.</returns>
+    /// <summary>Sends several buffers in their order, as far as the kernel takes them, without waiting.</summary>
+    /// <param name="buffers">At least one. Buffers beyond <see cref="MaxBuffers"/> are not used.</param>
+    /// <returns>The number of bytes that the kernel took in all, which may be less than given, or the reason why it took none.</returns>
     public IoResult Send(ReadOnlySpan<ReadOnlyMemory<byte>> buffers)
     {
         if (buffers.Length == 1)
@@ -298,7 +305,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
 
         try
         {
-            // SAFETY: the vectors are on this stack frame's caller, and point to memory that is pinned until Release.
+            // SAFETY: the vectors are in the caller's stack frame, and point to memory that is pinned until Release.
             fixed (IoVector* vectors = pins.Vectors)
             {
                 var message = new MessageHeader { Vectors = vectors, VectorCount = (nuint)pins.Count };
@@ -345,23 +352,26 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     }
 
     /// <summary>
-    /// Remembers an error that ended the connection. The kernel reports it once, to the call that comes first, and answers every later receive like an end
-    /// of the input.
+    /// Stores an error that ended the connection. The kernel reports such an error once, to the first call that asks. It answers every
+    /// later receive like an end of the input.
     /// </summary>
     private void NoteError(int errno)
     {
-        // EPIPE is not among them: a send gets it after this side's own end of output, and when a reset follows the peer's FIN.
+        // EPIPE is not one of them: a send gets it after this side has shut down its output, and when a reset follows the peer's FIN.
         if (errno is Errno.ECONNRESET or Errno.ETIMEDOUT or Errno.EHOSTUNREACH or Errno.ENETUNREACH)
         {
             Volatile.Write(ref _lostTo, errno);
         }
     }
 
-    /// <summary>A receive came to nothing: the peer's FIN, or an error that ended the connection and that another call has taken.</summary>
+    /// <summary>
+    /// Tells apart why a receive got 0 bytes: the peer's FIN, or an error that ended the connection and that another call has taken.
+    /// </summary>
     private IoResult EndOfInput()
     {
-        // The leases before the error: a call that has ended has noted what it took. One that is still in the kernel, or just back, may not have. Only then
-        // the connection's state is asked, which is "closed" after a reset, but also after a graceful end of both sides.
+        // The leases are read before the error: a call that has ended its lease has stored the error that it took. A call that is still in
+        // the kernel, or has just returned, may not have stored it yet. Only in that case the kernel is asked for the connection's state.
+        // It is "closed" after a reset, but also after a graceful end of both sides.
         var isAlone = (Volatile.Read(ref _leases) & ~Detached) <= 2;
         var errno = Volatile.Read(ref _lostTo);
         if (errno != 0)
@@ -369,15 +379,15 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
             return IoResult.FromError(errno);
         }
 
-        // The state before the own end of output, which is noted before it can make the state what it is.
+        // The state is read before the flag: the flag is set before the shutdown that can change the state.
         return isAlone || !SocketCalls.IsClosed(_descriptor) || Volatile.Read(ref _outputShut)
             ? IoResult.FromCount(0)
             : IoResult.FromError(Errno.ECONNRESET);
     }
 
     /// <summary>
-    /// Takes the error that <see cref="ReadyEvents.Error"/> announced: a reset, for example. Otherwise the next receive or send would come to it, a receive
-    /// not before all input that arrived before it is read (<c>SO_ERROR</c>, socket(7)).
+    /// Takes the error that <see cref="ReadyEvents.Error"/> announced, a reset for example (<c>SO_ERROR</c>, socket(7)). If it is not
+    /// taken, the next receive or send returns it. A receive does so only after it has read all input that arrived before the error.
     /// </summary>
     /// <returns>The error, or <see cref="SocketError.Success"/> when a receive or send has taken it.</returns>
     public SocketError TakeError()

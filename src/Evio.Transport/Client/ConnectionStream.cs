@@ -4,20 +4,20 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Evio.Transport;
 
-/// <summary>A connection as a stream, which owns it: the pipe ends for code that knows only streams.</summary>
+/// <summary>A stream over the pipe ends of a connection, which it owns, for code that knows only streams.</summary>
 /// <remarks>
-/// One read and one write may go on at the same time, and as with other streams it may be disposed of during both: clients do that to end them.
+/// One read and one write may run at the same time. As other streams, it may be disposed of during both: clients do that to end them.
 /// </remarks>
 internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 {
     private readonly PipeReader _input = connection.Transport.Input;
     private readonly PipeWriter _output = connection.Transport.Output;
 
-    // Guards what has been read while it is copied: completing the reader gives its blocks back. The writer looks after that by itself.
+    // Guards received bytes while they are copied, because completing the reader gives its blocks back. The writer protects itself.
     private readonly Lock _reading = new();
     private volatile bool _disposed;
 
-    // How many writes are under way.
+    // The number of writes that are under way.
     private int _writes;
 
     public override bool CanRead => true;
@@ -66,7 +66,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
 
     public override int Read(byte[] buffer, int offset, int count) => ReadAsync(buffer.AsMemory(offset, count)).AsTask().GetAwaiter().GetResult();
 
-    /// <summary>Sends, and waits as long as the connection's limit of unsent output asks for.</summary>
+    /// <summary>Sends the bytes, and waits as long as the connection's limit of unsent output asks for.</summary>
     /// <exception cref="IOException">The connection has ended.</exception>
     /// <exception cref="ObjectDisposedException">The stream was disposed of, perhaps during the write.</exception>
     public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
@@ -120,7 +120,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
     {
         if (disposing)
         {
-            // What was written is sent without anybody waiting for it. A second time it is without effect.
+            // What was written is sent, but the caller does not wait for it. A second call is without effect.
             EndUse();
             _ = connection.DisposeAsync().AsTask();
         }
@@ -129,7 +129,8 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
     }
 
     /// <summary>
-    /// Ends what is under way, whatever the peer does: clients dispose of a connection that has not answered in time. What a write has not come to the end with is of no use to the peer, who gets a reset.
+    /// Ends reads and writes that are under way, whatever the peer does: clients dispose of a connection that has not answered in time. If
+    /// a write has not come to its end, its bytes are of no use to the peer, which gets a reset.
     /// </summary>
     private void EndUse()
     {
@@ -138,7 +139,7 @@ internal sealed class ConnectionStream(ConnectionContext connection) : Stream
             _disposed = true;
         }
 
-        // Either this sees the write, or the write sees this.
+        // Either this method sees the write, or the write sees that the stream is disposed of.
         if (Interlocked.CompareExchange(ref _writes, 0, 0) > 0)
         {
             connection.Abort(new ConnectionAbortedException("The stream was disposed of during a write."));

@@ -1,8 +1,8 @@
 namespace Evio.Transport;
 
 /// <summary>
-/// Short, unique names for connections in logs: 13 digits of base 32, as long as those of Kestrel's own transport. They begin where the clock stood
-/// at the start of the process, so that the next process does not repeat them.
+/// Creates short, unique ids for connections in logs: 13 digits of base 32, as long as those of Kestrel's own transport. They begin at the
+/// clock's time at the start of the process, so that the next process does not repeat them.
 /// </summary>
 internal static class ConnectionIds
 {

@@ -5,7 +5,8 @@ using Microsoft.AspNetCore.Connections;
 namespace Evio.Transport;
 
 /// <summary>
-/// The open connections of a listener, or all outbound ones, and the pools of their buffers, which end when the last connection has ended and the last block is back.
+/// The open connections of a listener, or all outbound ones, and the pools of their buffers. The pools are disposed of when the last
+/// connection has ended and the last block is back.
 /// </summary>
 internal sealed class ConnectionSet
 {
@@ -17,7 +18,7 @@ internal sealed class ConnectionSet
     private readonly HashSet<EvioConnection> _open = [];
     private TaskCompletionSource? _allEnded;
 
-    // How many have ended while their users still hold pipe ends, and blocks with them.
+    // The number of connections that have ended while the application still holds a pipe end, and blocks with it.
     private int _inUse;
     private bool _isOver;
 
@@ -72,12 +73,14 @@ internal sealed class ConnectionSet
         }
     }
 
-    /// <summary>The user of a connection that had ended before has completed both pipe ends: all of its blocks are back.</summary>
+    /// <summary>
+    /// Notes that the application has completed both pipe ends of a connection that had ended before: all of its blocks are back.
+    /// </summary>
     internal void NoteUnused()
     {
         lock (_lock)
         {
-            // It may be told of this before the connection is removed.
+            // This call may come before the connection is removed.
             _inUse--;
             if (!_isOver || _inUse > 0)
             {
@@ -89,7 +92,8 @@ internal sealed class ConnectionSet
     }
 
     /// <summary>
-    /// Waits for the end of the last connection, and gives the pools back; or leaves that to the last user who still holds blocks. No connection may be added any more.
+    /// Waits for the end of the last connection, and disposes of the pools; or leaves that to the last connection whose blocks are still in
+    /// use. No connection may be added any more.
     /// </summary>
     internal async Task EndAsync()
     {

@@ -11,8 +11,8 @@ using Microsoft.AspNetCore.Http.Features;
 namespace Evio.Transport;
 
 /// <summary>
-/// What a connection shows of itself: the same features as the framework's Sockets transport. The connection is its own feature collection, so
-/// that neither the collection nor a dictionary is made per connection.
+/// The features of a connection, the same as those of the framework's Sockets transport. The connection is its own feature collection, so
+/// that neither a collection nor a dictionary is allocated for each connection.
 /// </summary>
 internal sealed partial class EvioConnection :
     IFeatureCollection,
@@ -25,7 +25,7 @@ internal sealed partial class EvioConnection :
     IConnectionSocketFeature,
     IEventLoopFeature
 {
-    // IEventLoopFeature is given and not listed: the list is the reference's.
+    // IEventLoopFeature can be requested and is not listed: the list is that of the Sockets transport.
     private static readonly Type[] OwnFeatures =
     [
         typeof(IConnectionIdFeature),
@@ -37,7 +37,7 @@ internal sealed partial class EvioConnection :
         typeof(IConnectionSocketFeature),
     ];
 
-    /// <summary>What is shown of a connection that has ended.</summary>
+    /// <summary>The socket of a connection that has ended.</summary>
     private static readonly Lazy<Socket> EndedSocket = new(static () =>
     {
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
@@ -45,8 +45,8 @@ internal sealed partial class EvioConnection :
         return socket;
     }, LazyThreadSafetyMode.PublicationOnly);
 
-    // What was set from outside; it takes the place of an own feature of the same type. Kestrel sets four, more with TLS, which a search from
-    // the front finds faster than a hash.
+    // Features that were set from outside. Each takes the place of an own feature of the same type. Kestrel sets four, and more with TLS. A
+    // search from the front finds them faster than a hash.
     private KeyValuePair<Type, object?>[] _setFeatures = [];
     private int _setFeatureCount;
     private int _featureRevision;
@@ -100,7 +100,9 @@ internal sealed partial class EvioConnection :
 
     EventLoop IEventLoopFeature.Loop => Socket.Loop;
 
-    /// <summary>It is disposed of when the connection ends: who keeps it longer does not reach another connection.</summary>
+    /// <summary>
+    /// The socket. It is disposed of when the connection ends, so that code that keeps it longer does not reach another connection.
+    /// </summary>
     Socket IConnectionSocketFeature.Socket
     {
         get
@@ -111,7 +113,7 @@ internal sealed partial class EvioConnection :
             }
             catch (ObjectDisposedException)
             {
-                // As on the Sockets transport there is one, disposed of.
+                // As on the Sockets transport, there is a socket, which is disposed of.
                 return EndedSocket.Value;
             }
         }
@@ -184,7 +186,7 @@ internal sealed partial class EvioConnection :
             _setFeatureCount++;
         }
 
-        // A feature that was set to null stays in the list: it hides an own one.
+        // A feature that was set to null stays in the list, because it hides an own one.
         _setFeatures[index] = new(key, instance);
     }
 
@@ -201,7 +203,10 @@ internal sealed partial class EvioConnection :
         return -1;
     }
 
-    /// <summary>Whether the connection itself has it. Spelled out, each comparison is one instruction; Kestrel asks about twenty times per connection.</summary>
+    /// <summary>
+    /// Whether the connection itself has the feature. Each of these comparisons is one instruction, and Kestrel asks about twenty times per
+    /// connection.
+    /// </summary>
     private static bool IsOwn(Type key) =>
         key == typeof(IConnectionIdFeature)
         || key == typeof(IConnectionTransportFeature)

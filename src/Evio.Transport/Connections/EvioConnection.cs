@@ -9,11 +9,13 @@ using Microsoft.Extensions.Logging;
 namespace Evio.Transport;
 
 /// <summary>
-/// One connection, accepted or made: a socket on its loop, and the two pipe ends that are the socket. This file is about how it lives and ends;
-/// the other one is about what it shows of itself.
+/// A connection, accepted or outbound: a socket on its loop, and the two pipe ends that are the socket. This file has the connection's life
+/// and its ends. <c>EvioConnection.Features.cs</c> has its features.
 /// </summary>
 /// <remarks>
-/// <para>The ways to the end, and what each does to the reader, the writer, the peer and <see cref="ConnectionClosed"/>:</para>
+/// <para>
+/// A connection ends in one of these ways, with these effects on the reader, the writer, the peer and <see cref="ConnectionClosed"/>:
+/// </para>
 /// <code>
 ///                          reader                        writer        peer   ConnectionClosed
 ///  the peer's FIN          completes                     goes on       -      fires
@@ -22,7 +24,8 @@ namespace Evio.Transport;
 ///  Abort, Complete(error)  the reason                    "completed"   RST    fires
 /// </code>
 /// <para>
-/// The socket is closed at once in all cases but the first. Whoever still uses a pipe end finds it ended; the socket refuses calls after its close.
+/// In all cases but the first, the socket is closed at once. A caller that still uses a pipe end finds it ended. The socket refuses calls
+/// after its close.
 /// </para>
 /// </remarks>
 internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler, IDuplexPipe, IThreadPoolWorkItem
@@ -35,17 +38,19 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     private readonly ILogger _logger;
     private readonly CancellationTokenSource _connectionClosed = new();
 
-    // Who waits for the end, if anybody does by then; HasEnded after it. Completed on the thread pool, so that the continuations need not be sent there.
+    // The dispose that waits for the end, if there is one by then; HasEnded after the end. Completed on the thread pool, so that the
+    // continuations need not be queued there.
     private TaskCompletionSource? _ended;
 
     // Why the connection ended, if it did not end with the peer's FIN alone. Set once, under the gate.
     private Exception? _endReason;
     private int _closedFired;
 
-    // The socket's closing, the firing of ConnectionClosed, and the ends of a send and a receive that are under way when the socket is closed.
+    // The number of ends to come: the socket's close, the firing of ConnectionClosed, and a send and a receive that are under way when the
+    // socket is closed.
     private int _endsToCome = 2;
 
-    // Guarded by the gate: whether all ends have come while the user still holds a pipe end.
+    // Guarded by the gate: whether all ends have come while the application still holds a pipe end.
     private bool _isInUseAfterEnd;
 
     internal EvioConnection(ConnectionSet owner, StreamSocket socket, EvioTransportOptions options, ILogger logger)
@@ -64,7 +69,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     internal Lock Gate { get; } = new();
 
     /// <summary>
-    /// Enters the gate to give back what a thread owns, the sending or receiving side: whatever user code has done to this thread (Thread.Interrupt ends the next wait for a lock), nobody else could.
+    /// Enters the gate to give back the sending or the receiving side, which no other thread could do. User code may have interrupted this
+    /// thread: Thread.Interrupt ends the next wait for a lock.
     /// </summary>
     internal Lock.Scope EnterGateUninterrupted()
     {
@@ -76,21 +82,21 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             }
             catch (ThreadInterruptedException)
             {
-                // Used up by this.
+                // The exception has used up the interruption.
             }
         }
     }
 
     internal StreamSocket Socket { get; }
 
-    /// <summary>Whether it was made, and not accepted. To be set before the connection is used.</summary>
+    /// <summary>Whether the connection is outbound, and not accepted. To be set before the connection is used.</summary>
     internal bool IsOutbound { get; set; }
 
     internal SocketPipeReader Input { get; }
 
     internal SocketPipeWriter Output { get; }
 
-    /// <summary>Who is to be told when the input is left in the kernel.</summary>
+    /// <summary>The monitor to which the reader is added when input is left in the kernel.</summary>
     internal UnreadInputMonitor UnreadInputMonitor => _owner.UnreadInputMonitorOf(Socket.Loop);
 
     PipeReader IDuplexPipe.Input => Input;
@@ -101,11 +107,12 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     void IStreamHandler.OnReady(ReadyEvents events)
     {
-        // EPIPE: a reset that follows the peer's FIN. What came before the FIN is still to be read, and the next send comes to the same error.
+        // EPIPE is a reset that follows the peer's FIN. What came before the FIN is still to be read, and the next send meets the same
+        // error.
         if ((events & ReadyEvents.Error) != 0 && Socket.TakeError() is var error and not (SocketError.Success or SocketError.Shutdown))
         {
-            // A reset is final, however much is still unread or unsent. The reader is told of it before ConnectionClosed fires, or what Kestrel does then
-            // (it ends the connection without a reason) would be taken for the reason.
+            // A reset is final, however much is still unread or unsent. The reader gets it before ConnectionClosed fires. Kestrel then ends
+            // the connection without a reason, and that would be taken for the reason otherwise.
             OnReceiveFailed(ToException(error));
             return;
         }
@@ -130,7 +137,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
         if (send)
         {
-            // A flush that goes on in there may wait for the very input that is to be delivered here.
+            // User code that continues after a flush in there may wait for the very input that is to be delivered here.
             if (action == ReadyAction.CompleteRead && Socket.Loop.TryPost(Input))
             {
                 action = ReadyAction.None;
@@ -149,7 +156,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     void IStreamHandler.OnClosed()
     {
-        // It has its reason already, unless the loop closed it because an event's handling failed.
+        // The connection has its reason already, unless the loop has closed it because the handling of an event failed.
         var reason = new ConnectionAbortedException("The connection was closed by its event loop.");
         Input.Fail(reason);
         Input.Close();
@@ -175,15 +182,15 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     internal void OnSendFailed(Exception error) => End(error);
 
-    /// <summary>The user completed the writer with an error, which ends the connection as an abort does.</summary>
+    /// <summary>Ends the connection as an abort does, after the application has completed the writer with an error.</summary>
     internal void OnWriterFailed(Exception error)
     {
-        // What was flushed before, as in an abort.
+        // Sends what was flushed before, as an abort does.
         Output.SendAllDeferred();
         End(error);
     }
 
-    /// <summary>All output was sent and the writer is complete: says so to the peer.</summary>
+    /// <summary>Ends the connection gracefully, after all output was sent and the writer is complete. The peer gets FIN.</summary>
     internal void OnOutputFinished()
     {
         var reason = new ConnectionAbortedException("The connection's output was completed gracefully.");
@@ -207,11 +214,12 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     /// <inheritdoc/>
     /// <remarks>
-    /// Kestrel gives no reason when it merely follows a client that has gone; as on the Sockets transport the peer then gets FIN, not RST.
+    /// Kestrel gives no reason when it merely follows a client that has gone. The peer then gets FIN, not RST, as on the Sockets transport.
     /// </remarks>
     public override void Abort(ConnectionAbortedException? abortReason)
     {
-        // What was flushed before may still be deferred: a GOAWAY, say. What another thread is sending at this moment may get lost.
+        // Output that was flushed before may still be deferred, a GOAWAY for example. Output that another thread is sending at this moment
+        // may get lost.
         Output.SendAllDeferred();
         if (abortReason is null)
         {
@@ -228,7 +236,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     private void End(Exception reason) => End(reason, reset: !FinOnError);
 
-    /// <summary>Ends the connection at once, for a reason, unless it has one already. What is buffered is discarded.</summary>
+    /// <summary>Ends the connection at once, for a reason, unless it has one already. Buffered bytes are discarded.</summary>
     private void End(Exception reason, bool reset)
     {
         lock (Gate)
@@ -251,7 +259,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
                 break;
         }
 
-        // Before the socket reports an error of its own: what the pipes say is the reason.
+        // Before the socket reports an error of its own, so that the pipes report the reason.
         Input.Fail(reason);
         Output.Close();
         if (reset)
@@ -269,10 +277,11 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Socket.Close();
     }
 
-    /// <summary>
-    /// What the peer sent and nobody will read would turn the close into a reset, which may overtake the last bytes of the output on its way
-    /// (RFC 2525, 2.17). More than this has no claim to be waited for.
-    /// </summary>
+    /// <summary>Drops input that no caller will read, up to 256 KiB.</summary>
+    /// <remarks>
+    /// Unread input would turn the close into a reset, which may overtake the last bytes of the output on its way (RFC 2525, 2.17). A peer
+    /// that sends more has no claim to be waited for.
+    /// </remarks>
     private void DropUnread()
     {
         Span<byte> unread = stackalloc byte[4096];
@@ -282,7 +291,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     }
 
     /// <summary>
-    /// Completes both pipe ends, waits until the output has left (or the connection was aborted) and everything is closed.
+    /// Completes both pipe ends, and waits until the output has left (or the connection was aborted) and everything is closed.
     /// </summary>
     public override async ValueTask DisposeAsync()
     {
@@ -324,11 +333,14 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     }
 
     /// <summary>
-    /// One more end is to come: a send or receive is under way at the socket's close, and uses a block until <see cref="NoteOneEndOnPool"/>. Before the close is counted.
+    /// Expects one more end: a send or a receive is under way at the socket's close, and uses a block until <see cref="NoteOneEndOnPool"/>.
+    /// Before the close is counted.
     /// </summary>
     internal void ExpectOneEnd() => Interlocked.Increment(ref _endsToCome);
 
-    /// <summary>Counts one of the ends to come, in the middle of something else.</summary>
+    /// <summary>
+    /// Counts one of the ends to come, in the middle of something else: a dispose that waits continues on the thread pool.
+    /// </summary>
     internal void NoteOneEndOnPool()
     {
         if (NoteOneEnd() is { } waiting)
@@ -338,7 +350,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     }
 
     /// <summary>Counts one of the ends to come.</summary>
-    /// <returns>Who waits for them, if it was the last one and somebody does.</returns>
+    /// <returns>The dispose that waits for them, if this was the last one and a dispose waits.</returns>
     private TaskCompletionSource? NoteOneEnd()
     {
         if (Interlocked.Decrement(ref _endsToCome) > 0)
@@ -356,8 +368,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         return Interlocked.Exchange(ref _ended, HasEnded);
     }
 
-    /// <summary>The user has completed one pipe end. Under the gate.</summary>
-    /// <returns>Whether the caller has to call <see cref="NoteUnused"/> after leaving it.</returns>
+    /// <summary>Notes that the application has completed one pipe end. Under the gate.</summary>
+    /// <returns>Whether the caller has to call <see cref="NoteUnused"/> after leaving the gate.</returns>
     internal bool TryEndUse()
     {
         if (!_isInUseAfterEnd || !Input.IsComplete || !Output.IsComplete)
@@ -369,7 +381,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         return true;
     }
 
-    /// <summary>Nothing uses a block any more, and the connection had ended before.</summary>
+    /// <summary>Notes that nothing uses a block any more, after the connection has ended.</summary>
     internal void NoteUnused() => _owner.NoteUnused();
 
     internal Exception ToException(SocketError error)

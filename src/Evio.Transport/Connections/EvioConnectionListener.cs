@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 namespace Evio.Transport;
 
 /// <summary>
-/// A bound end point: the loops put accepted connections into a queue, from which the one caller of <see cref="AcceptAsync"/> takes them.
+/// A bound end point. The loops put accepted connections into a queue, from which the one caller of <see cref="AcceptAsync"/> takes them.
 /// </summary>
 internal sealed class EvioConnectionListener : IConnectionListener
 {
@@ -20,7 +20,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     private readonly Lock _lock = new();
     private readonly Queue<EvioConnection> _accepted = new();
 
-    // The accept that waits, or waited last.
+    // The accept that waits, or has waited last.
     private PendingAccept? _accept;
     private bool _acceptWaits;
     private bool _paused;
@@ -62,7 +62,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
         try
         {
-            // As on the Sockets transport a file handle stays its creator's, who may have more plans for it, and closes it.
+            // As on the Sockets transport, a file handle belongs to its creator, which may use it further, and closes it.
             listener._listener = endPoint is FileHandleEndPoint handle
                 ? await group.ListenOnDescriptorAsync(checked((int)handle.FileHandle), ownsDescriptor: false, listener.OnAccepted, listenerOptions).ConfigureAwait(false)
                 : await group.ListenAsync(endPoint, listener.OnAccepted, listenerOptions).ConfigureAwait(false);
@@ -94,7 +94,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
             {
                 if (_paused && _accepted.Count <= _options.Backlog / 2)
                 {
-                    // Posted under the lock, as the pause is: the loops see both in the order of the decisions.
+                    // Posted under the lock, as the pause is, so that the loops see both in the order of the decisions.
                     _paused = false;
                     _listener!.Resume();
                 }
@@ -124,8 +124,8 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
     public async ValueTask UnbindAsync(CancellationToken cancellationToken = default)
     {
-        // Its backlog is accepted first, so that nobody is turned away who has been told that he is connected. When the server has no more time (a
-        // loop is held by a handler that blocks) it goes on without waiting; what is accepted after that is aborted by DisposeAsync.
+        // The backlog is accepted first, because its clients have been told that they are connected. When the server has no more time (a
+        // blocked handler holds a loop), it continues without waiting. DisposeAsync aborts connections that are accepted after that.
         var closed = _listener!.CloseAsync();
         await closed.WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         if (closed.IsFaulted)
@@ -148,9 +148,10 @@ internal sealed class EvioConnectionListener : IConnectionListener
         waiting?.Execute();
     }
 
-    /// <summary>Unbinds, aborts the connections that are still open, and gives the memory back when the last of them has ended.</summary>
+    /// <summary>Unbinds, aborts the connections that are still open, and releases the memory when the last of them has ended.</summary>
     /// <remarks>
-    /// The server has no more time for handlers by then, and so nobody waits for one that holds its loop (<see cref="LoopScheduling.Inline"/>): what is left is done when it returns.
+    /// The server has no more time for handlers by then. So this does not wait for a handler that holds its loop
+    /// (<see cref="LoopScheduling.Inline"/>): what is left is done when the handler returns.
     /// </remarks>
     public ValueTask DisposeAsync() => _loops.WaitUnlessHeldAsync(DisposeCoreAsync());
 
@@ -168,7 +169,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
 
         _connections.Abort("The connection was aborted because its listener is disposed.");
 
-        // Nobody else will give their buffers back.
+        // No other code will give their buffers back.
         foreach (var connection in neverAccepted)
         {
             await connection.DisposeAsync().ConfigureAwait(false);
@@ -177,7 +178,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
         await _connections.EndAsync().ConfigureAwait(false);
     }
 
-    /// <summary>Has the server know that nothing will be accepted any more, when the last loop has failed.</summary>
+    /// <summary>Reports to the server that nothing will be accepted any more, when the last loop has failed.</summary>
     private void OnLoopsFailed()
     {
         PendingAccept? waiting;
@@ -207,7 +208,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
                 _accepted.Enqueue(connection);
                 if (!_paused && _listener is not null && _accepted.Count >= _options.Backlog)
                 {
-                    // The server does not keep up. The others wait in the kernel's backlog.
+                    // The server does not keep up. Further connections wait in the kernel's backlog.
                     _paused = true;
                     _listener.Pause();
                 }
@@ -216,12 +217,12 @@ internal sealed class EvioConnectionListener : IConnectionListener
             }
         }
 
-        // The server's accept loop, which starts each connection on the thread pool (as Kestrel's does).
+        // This continues the server's accept loop, which starts each connection on the thread pool (as Kestrel's does).
         socket.Loop.Invoke(waiting);
     }
 
     /// <summary>Ends the accept that waits. Under the lock.</summary>
-    /// <returns>What is to tell the server; null when none waits.</returns>
+    /// <returns>The operation that the caller has to complete; null when no accept waits.</returns>
     private PendingAccept? TryEndAccept(EvioConnection? result, Exception? failure = null)
     {
         if (!_acceptWaits)
@@ -238,7 +239,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     {
         lock (_lock)
         {
-            // A late callback of an earlier accept's token has no say.
+            // A delayed callback of an earlier accept's token has no effect.
             if (accept != _accept || !accept.IsCancellationRequested || TryEndAccept(null) is null)
             {
                 return;

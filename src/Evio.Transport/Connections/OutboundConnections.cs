@@ -25,6 +25,6 @@ internal sealed class OutboundConnections(TransportLoops loops)
         }
     }
 
-    /// <summary>Gives the buffers back. To be called when the loops have ended, and all connections with them.</summary>
+    /// <summary>Releases the buffers. To be called when the loops have ended, and all connections with them.</summary>
     internal Task EndAsync() => _connections.EndAsync();
 }

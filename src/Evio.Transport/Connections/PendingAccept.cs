@@ -4,13 +4,13 @@ using Microsoft.AspNetCore.Connections;
 
 namespace Evio.Transport;
 
-/// <summary>An accept that waits for a connection: what the server awaits, and the call that hands the connection over.</summary>
+/// <summary>An accept that waits for a connection: the operation that the server awaits, and the loop call that completes it.</summary>
 internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOperation<ConnectionContext?>, ILoopCall
 {
     private EvioConnection? _result;
     private Exception? _failure;
 
-    /// <summary>Whatever it costs, new connections do not wait for a processor behind handlers.</summary>
+    /// <summary>Always small, whatever the call costs, so that new connections do not wait for a processor behind handlers.</summary>
     LoopCallCost ILoopCall.Cost
     {
         get => LoopCallCost.Brief;
@@ -19,14 +19,16 @@ internal sealed class PendingAccept(EvioConnectionListener listener) : PendingOp
         }
     }
 
-    /// <summary>Sets what the server will be told, by one of the calls below. Under the listener's lock, by whoever ended the wait.</summary>
+    /// <summary>
+    /// Sets the result, which one of the calls below delivers. Under the listener's lock, by the code that has ended the wait.
+    /// </summary>
     internal void End(EvioConnection? result, Exception? failure)
     {
         (_result, _failure) = (result, failure);
         NoteEnd();
     }
 
-    /// <summary>Hands over the connection, <see langword="null"/>, the end, or the failure.</summary>
+    /// <summary>Completes the accept: with the connection, with <see langword="null"/> at the end, or with the failure.</summary>
     public void Execute()
     {
         var (result, failure) = (_result, _failure);

@@ -6,7 +6,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Evio.Transport;
 
-/// <summary>The event loops of a factory, and what everything on them is made with.</summary>
+/// <summary>The event loops of a factory, and what its listeners and connections share.</summary>
 internal sealed class TransportLoops : IAsyncDisposable
 {
     private readonly IMemoryPoolFactory<byte>? _memoryPoolFactory;
@@ -55,18 +55,18 @@ internal sealed class TransportLoops : IAsyncDisposable
     /// <summary>Why the last loop has failed, if it has.</summary>
     internal Exception? Failure { get; private set; }
 
-    /// <summary>For what the application's callbacks of ConnectionClosed throw.</summary>
+    /// <summary>Limits the log of exceptions that the application's callbacks of ConnectionClosed throw.</summary>
     internal LogLimiter ClosedCallbackFailures { get; }
 
-    /// <summary>By loop.</summary>
+    /// <summary>The unread-input monitors, by the index of the loop.</summary>
     internal UnreadInputMonitor[] UnreadInputMonitors { get; }
 
     internal MemoryPool<byte> CreatePool() => _memoryPoolFactory?.Create(new MemoryPoolOptions { Owner = "evio" }) ?? MemoryPool<byte>.Shared;
 
-    /// <summary>Ends the loops. One that a handler holds ends when the handler returns, for which nobody waits.</summary>
+    /// <summary>Ends the loops. A loop that a handler holds ends when the handler returns; this does not wait for that.</summary>
     public ValueTask DisposeAsync() => WaitUnlessHeldAsync(Group.DisposeAsync().AsTask());
 
-    /// <summary>Waits for something that the loops have to do, but not for what a handler keeps by holding one of them: that ends when the handler returns.</summary>
+    /// <summary>Waits for work of the loops, unless a handler holds one of them: that work is done when the handler returns.</summary>
     internal async ValueTask WaitUnlessHeldAsync(Task work)
     {
         if (await Group.WaitUnlessHeldAsync(work, TimeSpan.Zero).ConfigureAwait(false))
@@ -77,7 +77,7 @@ internal sealed class TransportLoops : IAsyncDisposable
 
     private void OnLoopFailed(EventLoop loop, Exception reason)
     {
-        // First, whatever the logger does.
+        // Before the log message, whatever the logger does.
         if (Interlocked.Increment(ref _failedLoops) == Group.Loops.Count)
         {
             Failure = reason;

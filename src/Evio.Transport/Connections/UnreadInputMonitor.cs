@@ -3,11 +3,12 @@ using Evio.Transport.Pipes;
 
 namespace Evio.Transport;
 
-/// <summary>Looks after the connections of one loop whose applications have left input in the kernel.</summary>
+/// <summary>The unread-input monitor of one loop: it watches connections whose applications have left input in the kernel.</summary>
 /// <remarks>
-/// Input stays there until somebody reads. But when the receive window is full of it, the peer cannot even say that it leaves: its FIN waits behind what
-/// it could not send (RFC 9293, 3.8.6). So what nobody has asked for between two looks is read ahead, as far as the read buffer goes. No event
-/// tells of that moment, a burst that fills the window is a single one, hence the timer; it runs only while there is something to look after.
+/// Input stays in the kernel until the application reads. When it fills the receive window, the peer cannot even announce that it leaves:
+/// its FIN waits behind what it could not send (RFC 9293, 3.8.6). So input for which no read has come between two ticks is read ahead, up
+/// to the size of the read buffer. No event reports that moment, because a burst that fills the window is a single event. Hence the timer,
+/// which runs only while there is something to watch.
 /// </remarks>
 internal sealed class UnreadInputMonitor(EventLoop loop)
 {
@@ -15,12 +16,12 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
 
     private readonly Lock _lock = new();
 
-    // What follows is guarded by this. A reader knows its place, from 1 on, so that it can leave when its connection ends: of many short
-    // connections, each of them gone before the next look, all would be held until then, and would survive collections for nothing.
+    // What follows is guarded by this. A reader knows its place, from 1 on, so that it can be removed when its connection ends. Otherwise
+    // many short connections, gone before the next tick, would be held until then, and would survive garbage collections for nothing.
     private readonly List<SocketPipeReader> _watched = [];
     private bool _scheduled;
 
-    /// <summary>How many are watched.</summary>
+    /// <summary>The number of readers that are watched.</summary>
     internal int Count => _watched.Count;
 
     /// <summary>Watches a reader that is not watched yet. From any thread.</summary>
@@ -41,7 +42,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
         Schedule();
     }
 
-    /// <summary>Watches a reader no longer, if it is watched. From any thread.</summary>
+    /// <summary>Stops watching a reader, if it is watched. From any thread.</summary>
     internal void Remove(SocketPipeReader reader)
     {
         lock (_lock)
@@ -60,14 +61,14 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
         }
     }
 
-    // A loop that is ending refuses it, and closes its connections.
+    // A loop that is ending refuses the call, and closes its connections.
     private void Schedule() => _ = loop.Schedule(CheckInterval, static watch => ((UnreadInputMonitor)watch!).Check(), this);
 
     private void Check()
     {
         try
         {
-            // From the end: who is added meanwhile, or again, is behind.
+            // From the end, because readers that are added meanwhile, or again, come behind.
             for (var i = Count - 1; i >= 0; i--)
             {
                 LookAfter(i);

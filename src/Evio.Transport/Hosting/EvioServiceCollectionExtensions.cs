@@ -9,9 +9,9 @@ namespace Microsoft.Extensions.DependencyInjection;
 public static class EvioServiceCollectionExtensions
 {
     /// <summary>
-    /// Adds <see cref="EvioTransportFactory"/> as an <see cref="IConnectionListenerFactory"/> beside those already registered. Kestrel asks the
-    /// factory registered last first, so end points that evio cannot bind go to the others. It is the <see cref="IConnectionFactory"/> as well, unless there is
-    /// one already.
+    /// Adds <see cref="EvioTransportFactory"/> as an <see cref="IConnectionListenerFactory"/> beside those already registered. Kestrel asks
+    /// the factory registered last first, so end points that evio cannot bind go to the others. The factory becomes the
+    /// <see cref="IConnectionFactory"/> as well, unless one is registered already.
     /// </summary>
     /// <param name="services">The service collection.</param>
     /// <param name="configure">Sets the options; <see langword="null"/> leaves the defaults.</param>

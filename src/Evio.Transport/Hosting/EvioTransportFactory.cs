@@ -13,10 +13,11 @@ using Microsoft.Extensions.Options;
 namespace Evio.Transport;
 
 /// <summary>
-/// Makes listeners and outbound connections on evio's event loops, for Kestrel or for anyone who works with <see cref="ConnectionContext"/>s.
+/// Makes listeners and outbound connections on evio's event loops, for Kestrel or for any other code that works with
+/// <see cref="ConnectionContext"/>s.
 /// </summary>
 /// <remarks>
-/// All that one factory binds or connects to shares one group of loops, which starts with the first of them and ends with the factory.
+/// All listeners and connections of one factory share one group of loops, which starts with the first of them and ends with the factory.
 /// All members may be used from any thread.
 /// </remarks>
 public sealed class EvioTransportFactory :
@@ -33,17 +34,20 @@ public sealed class EvioTransportFactory :
     private bool _unsupportedLogged;
     private bool _disposed;
 
-    /// <summary>Makes a factory; nothing is started yet.</summary>
+    /// <summary>Creates a factory; nothing is started yet.</summary>
     /// <param name="options">The options.</param>
     /// <param name="loggerFactory">Where to log, in the category "Evio.Transport"; without it nothing is logged.</param>
     /// <param name="memoryPoolFactory">
-    /// Makes the pools of the connections' buffers, one per loop and listener; without it <see cref="MemoryPool{T}.Shared"/> is used. Kestrel
-    /// registers one. What is larger than its blocks, up to 256 KiB unless a larger size is asked for, comes from the shared arrays.
+    /// Makes the pools of the connections' buffers, one per loop and listener; without it <see cref="MemoryPool{T}.Shared"/> is used.
+    /// Kestrel registers one. Buffers that are larger than its blocks come from the shared arrays. They have up to 256 KiB, unless the
+    /// caller asks for a larger size.
     /// </param>
     /// <param name="meterFactory">
     /// Makes the meter <see cref="EventLoopGroup.MeterName"/> of the loops; without it they have one of their own. Hosts register one.
     /// </param>
-    /// <param name="lifetime">The host, which is stopped when the last of the loops has failed: nothing could connect any more. Hosts register one.</param>
+    /// <param name="lifetime">
+    /// The host, which is stopped when the last of the loops has failed, because nothing could connect any more. Hosts register one.
+    /// </param>
     /// <exception cref="OptionsValidationException">An option has a value out of its range.</exception>
     public EvioTransportFactory(
         IOptions<EvioTransportOptions> options,
@@ -70,8 +74,9 @@ public sealed class EvioTransportFactory :
     public IReadOnlyList<EventLoop> Loops => _loops?.Group.Loops ?? [];
 
     /// <summary>
-    /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, but no types derived from these, on systems that have a poller
-    /// (<see cref="EventLoopGroup.IsSupported"/>). Elsewhere, as the log then says once, other registered factories get their turn.
+    /// Whether this factory serves an end point: IP, Unix-domain and file-handle end points, but no types derived from these, on systems
+    /// that have a poller (<see cref="EventLoopGroup.IsSupported"/>). Elsewhere the log says so once, and other registered factories get
+    /// their turn.
     /// </summary>
     public bool CanBind(EndPoint endpoint)
     {
@@ -102,7 +107,9 @@ public sealed class EvioTransportFactory :
     /// <param name="cancellationToken">Checked before the start; binding does not wait for anything.</param>
     /// <returns>The listener, whose <see cref="IConnectionListener.EndPoint"/> is the bound one.</returns>
     /// <exception cref="AddressInUseException">The address is in use.</exception>
-    /// <exception cref="SocketException">The address cannot be bound for another reason; it is not of this machine, for example.</exception>
+    /// <exception cref="SocketException">
+    /// The address cannot be bound for another reason; it is not of this machine, for example.
+    /// </exception>
     /// <exception cref="NotSupportedException">The end point is of another kind.</exception>
     /// <exception cref="ObjectDisposedException">The factory is disposed.</exception>
     public async ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default)
@@ -126,12 +133,14 @@ public sealed class EvioTransportFactory :
 
     /// <summary>Connects to a server.</summary>
     /// <param name="endpoint">
-    /// An <see cref="IPEndPoint"/>, a <see cref="UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in turn.
+    /// An <see cref="IPEndPoint"/>, a <see cref="UnixDomainSocketEndPoint"/>, or a <see cref="DnsEndPoint"/>, whose addresses are tried in
+    /// turn.
     /// </param>
-    /// <param name="cancellationToken">Ends the attempt, whose every address has <see cref="EvioTransportOptions.ConnectTimeout"/>.</param>
+    /// <param name="cancellationToken">Ends the attempt. Each address has <see cref="EvioTransportOptions.ConnectTimeout"/>.</param>
     /// <returns>The connection, on the loop that <see cref="EvioTransportOptions.LoadBalance"/> chose. The caller disposes of it.</returns>
     /// <exception cref="SocketException">
-    /// Nobody listens there, it cannot be reached, there is no such host, or it did not answer in time (<see cref="SocketError.TimedOut"/>).
+    /// No server listens there, it cannot be reached, there is no such host, or it did not answer in time
+    /// (<see cref="SocketError.TimedOut"/>).
     /// </exception>
     /// <exception cref="ArgumentException">The end point is of another kind.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled.</exception>
@@ -171,7 +180,10 @@ public sealed class EvioTransportFactory :
     [SuppressMessage("Usage", "VSTHRD002", Justification = "The loops' threads end by themselves; nothing that they wait for runs on this one.")]
     public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
 
-    /// <summary>A derived type means more than an address, TLS for example, and is for the factory that knows what.</summary>
+    /// <summary>
+    /// Whether this factory serves end points of this type. A derived type means more than an address, TLS for example, and belongs to the
+    /// factory that knows it.
+    /// </summary>
     private static bool IsOwn(EndPoint endPoint) =>
         endPoint?.GetType() is var type
         && (type == typeof(IPEndPoint)

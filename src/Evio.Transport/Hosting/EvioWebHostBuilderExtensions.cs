@@ -9,12 +9,12 @@ namespace Microsoft.AspNetCore.Hosting;
 public static class EvioWebHostBuilderExtensions
 {
     /// <summary>
-    /// Makes Kestrel accept and serve its connections through evio's event loops, with the options that the section "Evio" of the configuration
-    /// sets.
+    /// Makes Kestrel accept and serve its connections through evio's event loops, with the options that the section "Evio" of the
+    /// configuration sets.
     /// </summary>
     /// <remarks>
-    /// The section's keys are the names of <see cref="EvioTransportOptions"/>. An unknown name, a value that cannot be read and one out of range stop the
-    /// start with the option's name.
+    /// The section's keys are the names of <see cref="EvioTransportOptions"/>. An unknown name, a value that cannot be read, or a value out
+    /// of range stops the start; the message has the option's name.
     /// </remarks>
     /// <param name="builder">The builder of the web host, for example <c>builder.WebHost</c>.</param>
     /// <returns>The same builder.</returns>
@@ -25,8 +25,8 @@ public static class EvioWebHostBuilderExtensions
     }
 
     /// <summary>
-    /// Makes Kestrel accept and serve its connections through evio's event loops, with options from code. They win over those of the section "Evio" of the
-    /// configuration (<see cref="UseEvioTransport(IWebHostBuilder)"/>).
+    /// Makes Kestrel accept and serve its connections through evio's event loops, with options from code. They override those of the
+    /// section "Evio" of the configuration (<see cref="UseEvioTransport(IWebHostBuilder)"/>).
     /// </summary>
     /// <param name="builder">The builder of the web host, for example <c>builder.WebHost</c>.</param>
     /// <param name="configure">Sets the options; a value out of range stops the start with its name and the permitted range.</param>

@@ -1,9 +1,9 @@
 namespace Evio.Transport;
 
-/// <summary>Logs the beginning and the end of episodes, of no more than one in a minute, and the number of the others.</summary>
+/// <summary>Logs the beginning and the end of at most one episode per minute, and the number of the others.</summary>
 /// <remarks>
-/// An episode whose beginning was left out, and that lasts at the end of the minute, is logged then: the last message always says how it is. All members may be
-/// used from any thread.
+/// If the beginning of an episode was left out, and the episode lasts at the end of the minute, it is logged then. So the last message
+/// always describes the current state. All members may be used from any thread.
 /// </remarks>
 /// <typeparam name="T">What is known of an episode.</typeparam>
 internal sealed class EpisodeLog<T>
@@ -18,7 +18,8 @@ internal sealed class EpisodeLog<T>
     private bool _isLogged;
     private T? _last;
 
-    // How many have begun and not ended. Beginning and end may be told by different threads, and the end first: then it is negative for a moment.
+    // The number of episodes that have begun and not ended. Different threads may report the beginning and the end, and the end first: then
+    // the number is negative for a moment.
     private int _open;
 
     /// <param name="trySchedule">As for <see cref="LogLimiter"/>.</param>

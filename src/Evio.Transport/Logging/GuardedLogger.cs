@@ -4,8 +4,9 @@ using Microsoft.Extensions.Logging;
 namespace Evio.Transport;
 
 /// <summary>
-/// A logger that never throws. Loggers are user code, called from loops and in the middle of a connection's end, and one that fails (without descriptors, for example) is no failure
-/// of the server's. The first exception is written to <see cref="Trace"/>, the others are ignored.
+/// A logger that never throws. Loggers are user code, called from loops and in the middle of a connection's end. A logger that fails
+/// (without descriptors, for example) is no failure of the server. The first exception is written to <see cref="Trace"/>, the others are
+/// ignored.
 /// </summary>
 internal sealed class GuardedLogger(ILogger logger) : ILogger
 {
@@ -52,7 +53,7 @@ internal sealed class GuardedLogger(ILogger logger) : ILogger
         }
         catch (Exception)
         {
-            // So does a listener of the trace, and there is nobody else to tell.
+            // A listener of the trace throws as well, and there is no other place for the report.
         }
     }
 }

@@ -6,8 +6,8 @@ using Microsoft.Extensions.Logging;
 namespace Evio.Transport;
 
 /// <summary>
-/// What the transport says, in the category <see cref="Category"/>. Events that the framework's Sockets transport has as well bear its ids
-/// and names.
+/// The log messages of the transport, in the category <see cref="Category"/>. Events that the framework's Sockets transport has as well
+/// bear its ids and names.
 /// </summary>
 internal static partial class Log
 {
@@ -93,7 +93,7 @@ internal static partial class Log
     [LoggerMessage(19, LogLevel.Debug, @"Connection id ""{ConnectionId}"" reset.", EventName = "ConnectionReset", SkipEnabledCheck = true)]
     private static partial void ConnectionResetCore(ILogger logger, string connectionId);
 
-    // From 100 on: what the Sockets transport has no event for.
+    // From 100 on: events that the Sockets transport does not have.
 
     [LoggerMessage(100, LogLevel.Error, @"Connection id ""{ConnectionId}"": a callback of ConnectionClosed failed.", EventName = "ConnectionClosedCallbackFailed")]
     private static partial void ConnectionClosedCallbackFailedCore(ILogger logger, string connectionId, Exception exception);

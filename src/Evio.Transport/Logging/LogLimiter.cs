@@ -1,12 +1,16 @@
 namespace Evio.Transport;
 
-/// <summary>Lets one message of a kind pass, counts the others of the next minute, and has their number logged at the end of it.</summary>
-/// <remarks>What clients can cause as often as they like must not fill the log. All members may be used from any thread.</remarks>
-/// <param name="trySchedule">Has a call made after a delay; false when that cannot be, and nothing is limited.</param>
+/// <summary>
+/// Lets one message of a kind pass, counts the others of the next minute, and has their number logged at the end of the minute.
+/// </summary>
+/// <remarks>Messages that clients can cause as often as they like must not fill the log. All members may be used from any thread.</remarks>
+/// <param name="trySchedule">
+/// Schedules a call after a delay. When it returns false, the call cannot be scheduled, and nothing is limited.
+/// </param>
 /// <param name="logLeftOut">Logs how many messages were left out.</param>
 internal sealed class LogLimiter(Func<TimeSpan, Action, bool> trySchedule, Action<int> logLeftOut)
 {
-    /// <summary>How long the messages after one that has passed are left out.</summary>
+    /// <summary>The time after a message for which further messages are left out.</summary>
     internal static readonly TimeSpan Period = TimeSpan.FromMinutes(1);
 
     private readonly Lock _lock = new();
@@ -54,7 +58,7 @@ internal sealed class LogLimiter(Func<TimeSpan, Action, bool> trySchedule, Actio
 
         if (leftOut > 0)
         {
-            // That is this period's message.
+            // The number is the message of the period that begins.
             BeginPeriod();
             logLeftOut(leftOut);
         }

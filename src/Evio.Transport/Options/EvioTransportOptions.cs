@@ -16,8 +16,8 @@ public sealed class EvioTransportOptions
 
     /// <summary>Which loop becomes the owner of an accepted connection.</summary>
     /// <remarks>
-    /// Defaults to <see cref="LoadBalance.LeastConnections"/>: few connections are spread evenly, too, which matters where the application runs on the loops.
-    /// <see cref="LoadBalance.Random"/> is the kernel's choice, without a hand-over between threads.
+    /// Defaults to <see cref="LoadBalance.LeastConnections"/>: few connections are spread evenly, too, which matters where the application
+    /// runs on the loops. <see cref="LoadBalance.Random"/> is the kernel's choice, without a hand-over between threads.
     /// </remarks>
     public LoadBalance LoadBalance { get; set; } = LoadBalance.LeastConnections;
 
@@ -25,42 +25,49 @@ public sealed class EvioTransportOptions
     /// <remarks>Defaults to <see cref="LoopScheduling.Adaptive"/>, which is safe for handlers that block.</remarks>
     public LoopScheduling Scheduling { get; set; } = LoopScheduling.Adaptive;
 
-    /// <summary>How many threads may be in handlers that block or compute for long, with <see cref="LoopScheduling.Adaptive"/>, before the thread pool runs what follows.</summary>
+    /// <summary>
+    /// With <see cref="LoopScheduling.Adaptive"/>, the number of threads that may be in handlers that block or are CPU-bound for long,
+    /// before the thread pool runs further application code.
+    /// </summary>
     /// <remarks>
-    /// At least 1; defaults to 64. At the limit, which is logged once, the loops leave application code to the thread pool until half of these threads are
-    /// back: it then waits for a thread as long as with <see cref="LoopScheduling.ThreadPool"/> when everything blocks. There are never more threads
-    /// than this number and twice <see cref="LoopCount"/> together.
+    /// At least 1; defaults to 64. At the limit, which is logged, the loops leave application code to the thread pool until half of these
+    /// threads are back. When everything blocks, application code then waits for a thread as long as with
+    /// <see cref="LoopScheduling.ThreadPool"/>. There are never more threads than this number and twice <see cref="LoopCount"/> together.
     /// </remarks>
     public int MaxBlockedThreads { get; set; } = 64;
 
     /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn.</summary>
     /// <remarks>
-    /// Defaults to an empty list, which binds no thread. The numbers are those of sched_setaffinity(2), from 0 to 1023. Has no effect on systems other than Linux. The thread pool's threads are
-    /// never bound.
+    /// Defaults to an empty list, which binds no thread. The numbers are those of sched_setaffinity(2), from 0 to 1023. Has no effect on
+    /// systems other than Linux. The thread pool's threads are never bound.
     /// </remarks>
     public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 
     /// <summary>The longest queue of established connections that wait to be accepted, per listening socket.</summary>
     /// <remarks>
-    /// From 1 to 65535. Defaults to 512. The kernel silently caps it at <c>net.core.somaxconn</c> (listen(2)). With port sharing between the
-    /// loops each loop has a listening socket, and so a queue, of its own. The same number bounds how many accepted connections may wait for
-    /// <c>AcceptAsync</c>: at the limit the loops stop accepting until the server has caught up.
+    /// From 1 to 65535. Defaults to 512. The kernel silently caps it at <c>net.core.somaxconn</c> (listen(2)). With port sharing between
+    /// the loops each loop has a listening socket, and so a queue, of its own. The same number bounds how many accepted connections may
+    /// wait for <c>AcceptAsync</c>: at the limit the loops stop accepting until the server has caught up.
     /// </remarks>
     public int Backlog { get; set; } = 512;
 
-    /// <summary>Whether TCP sends small segments at once (<c>TCP_NODELAY</c>), without waiting for acknowledgements of earlier ones.</summary>
+    /// <summary>
+    /// Whether TCP sends small segments at once (<c>TCP_NODELAY</c>), without waiting for acknowledgements of earlier ones.
+    /// </summary>
     /// <remarks>Defaults to <see langword="true"/>. Has no effect on Unix-domain sockets.</remarks>
     public bool NoDelay { get; set; } = true;
 
-    /// <summary>How much input, received and not yet consumed by the application, makes a connection stop receiving.</summary>
+    /// <summary>The number of bytes, received and not yet consumed by the application, at which a connection stops receiving.</summary>
     /// <remarks>
-    /// In bytes; defaults to 1 MiB. The last receive may bring as much again, and at most 256 KiB. <see langword="null"/> or 0 removes the limit, which lets an untrusted client fill the memory.
-    /// What is beyond it stays in the kernel's receive buffer, and TCP flow control stops the sender.
+    /// In bytes; defaults to 1 MiB. The last receive may bring as much again, and at most 256 KiB. <see langword="null"/> or 0 removes the
+    /// limit, which lets an untrusted client fill the memory. Input beyond the limit stays in the kernel's receive buffer, and TCP flow
+    /// control stops the sender.
     /// </remarks>
     public long? MaxReadBufferSize { get; set; } = 1024 * 1024;
 
     /// <summary>
-    /// The number of unsent bytes at which <c>FlushAsync</c> makes the application wait. It goes on when half of them has left.
+    /// The number of unsent bytes at which <c>FlushAsync</c> makes the application wait. The application continues when half of them has
+    /// left.
     /// </summary>
     /// <remarks>
     /// In bytes; defaults to 64 KiB. <see langword="null"/> or 0 removes the limit: a client that does not read then makes the server
@@ -82,11 +89,13 @@ public sealed class EvioTransportOptions
     /// </remarks>
     public bool SharePort { get; set; }
 
-    /// <summary>Who may connect to a Unix-domain socket: the mode of its file, of which connecting takes the write permission (unix(7)).</summary>
+    /// <summary>
+    /// The mode of a Unix-domain socket's file, which decides who may connect: connecting takes the write permission (unix(7)).
+    /// </summary>
     /// <remarks>
-    /// Up to 0777; in configuration as octal digits, such as <c>"0660"</c>. Defaults to <see langword="null"/>: 0777 less the process's umask. The file
-    /// has this mode, whatever the umask, before anybody can connect, and at no moment a wider one. Without meaning for TCP, for abstract addresses
-    /// and for inherited file handles.
+    /// Up to 0777; in configuration as octal digits, such as <c>"0660"</c>. Defaults to <see langword="null"/>: 0777 less the process's
+    /// umask. The file has this mode, whatever the umask, before any client can connect, and at no moment a wider one. Without meaning for
+    /// TCP, for abstract addresses and for inherited file handles.
     /// </remarks>
     public UnixFileMode? UnixSocketMode { get; set; }
 }

@@ -3,7 +3,9 @@ using Microsoft.Extensions.Options;
 
 namespace Evio.Transport;
 
-/// <summary>Refuses nonsense before anything is bound, naming the option, its value and what is permitted.</summary>
+/// <summary>
+/// Rejects options that are out of range, before anything is bound. The message has the option, its value and what is permitted.
+/// </summary>
 internal sealed class EvioTransportOptionsValidator : IValidateOptions<EvioTransportOptions>
 {
     public ValidateOptionsResult Validate(string? name, EvioTransportOptions options)

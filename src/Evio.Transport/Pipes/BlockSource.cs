@@ -3,24 +3,30 @@ using System.Buffers;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// Opens segments on blocks of a pool, for all connections of a loop, and keeps some closed ones (the objects, not the blocks) for the next time: an idle connection
-/// has none of its own.
+/// Opens segments on blocks of a pool, for all connections of a loop. Closed segments (the objects, not the blocks) are kept for the next
+/// time, so that an idle connection has none of its own.
 /// </summary>
-/// <remarks>To be used from any thread.</remarks>
+/// <remarks>May be used from any thread.</remarks>
 internal sealed class BlockSource(MemoryPool<byte> pool)
 {
     /// <summary>The size of the framework's pooled blocks.</summary>
     internal const int UsualSize = 4096;
 
-    /// <summary>How many are kept. A connection has two of them in use while a request is answered, and mostly none afterwards.</summary>
+    /// <summary>
+    /// The largest number of closed segments that are kept. A connection uses two while it answers a request, and mostly none afterwards.
+    /// </summary>
     private const int MaxSpares = 32;
 
     private readonly BufferSegment?[] _spares = new BufferSegment?[MaxSpares];
 
     internal MemoryPool<byte> Pool => pool;
 
-    /// <param name="atLeast">The least size.</param>
-    /// <param name="expected">How much is about to come. More than a block of the usual size makes it a larger one: one of the shared arrays, as in System.IO.Pipelines.</param>
+    /// <summary>Opens a segment on a block.</summary>
+    /// <param name="atLeast">The least size of the block in bytes.</param>
+    /// <param name="expected">
+    /// The number of bytes that are about to come. More than <see cref="UsualSize"/> get a larger block; one beyond the pool's largest is
+    /// one of the shared arrays, as in System.IO.Pipelines.
+    /// </param>
     internal BufferSegment Open(int atLeast, int expected)
     {
         var segment = TakeSpare() ?? new BufferSegment();
@@ -37,8 +43,11 @@ internal sealed class BlockSource(MemoryPool<byte> pool)
         return segment;
     }
 
-    /// <summary>Puts the little that a large block holds into one of its own size, and closes the large one.</summary>
-    /// <returns>The block, with <paramref name="content"/> at its front and not filled yet. When there is none to be had, nothing has changed.</returns>
+    /// <summary>Copies the content of a large block into a block of the content's size, and closes the large one.</summary>
+    /// <returns>
+    /// The new segment. <paramref name="content"/> is at its front, and <see cref="BufferSegment.Fill"/> has not counted it yet. If no
+    /// block can be had, this throws, and nothing has changed.
+    /// </returns>
     internal BufferSegment Exchange(BufferSegment large, ReadOnlySpan<byte> content)
     {
         var segment = Open(content.Length, content.Length);

@@ -3,7 +3,9 @@ using System.Diagnostics;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>A block in a connection's input or output, a pool's or a shared array: filled from the front, one behind the other.</summary>
+/// <summary>
+/// A block of a connection's input or output, from a pool or the shared arrays. It is filled from the front and followed by the next block.
+/// </summary>
 internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
 {
     private IMemoryOwner<byte>? _owner;
@@ -21,8 +23,8 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
     internal Memory<byte> Free => _block[Length..];
 
     /// <summary>
-    /// What is filled from <paramref name="start"/> on, at most <paramref name="most"/> bytes. It may be asked while another thread fills more
-    /// behind it: the block stays the same, and a length, old or new, is read in one piece.
+    /// The filled bytes from <paramref name="start"/> on, at most <paramref name="most"/> of them. It may be called while another thread
+    /// fills more of the block: the block stays the same, and the length, old or new, is read in one piece.
     /// </summary>
     internal ReadOnlyMemory<byte> Filled(int start, long most) => _block.Slice(start, (int)Math.Min(Length - start, most));
 
@@ -59,7 +61,7 @@ internal sealed class BufferSegment : ReadOnlySequenceSegment<byte>
         Next = next;
     }
 
-    /// <summary>Gives the block back to where it is from.</summary>
+    /// <summary>Returns the block to the pool or the shared arrays.</summary>
     internal void Close()
     {
         if (_array is not null)

@@ -3,72 +3,84 @@ using Evio.Transport.Native;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// What a connection has flushed and not sent, because more is about to come: ASP.NET Core flushes a response two times and more, headers with the first of the body, then the end. It leaves
-/// when the thread that has flushed it is through with what it is doing.
+/// The deferred flush of a connection: output that is flushed and not sent yet, because more is about to come. ASP.NET Core flushes a
+/// response twice or more often: the headers with the first part of the body, then the end. The output is sent when the thread that has
+/// flushed it finishes its current work.
 /// </summary>
 /// <remarks>
 /// <para>
-/// Inside of <see cref="UserCalls"/> that is their end, or the end of the calls that the thread makes one after the other. On any other thread of the pool it is the end of a work item, of which nobody tells: a work item of this is put before all others
-/// that this thread has, and runs when the thread has done the one that it is doing, and what that has put before it in the same way; or at once, on an idle thread, which sends. A flush that is alone by then is a part of
-/// something of which more may come before long: it goes to the end of the pool's queue, where everything goes on the Sockets transport, and takes along what is flushed before its turn.
-/// Before that it may be the reader that is about to wait, on the same thread, where that is not one of several calls; or
-/// the output that comes to <see cref="Limit"/>. And if the thread is not through two looks later, since it blocks or computes, the monitor sends (<see cref="IWatched"/>), and
-/// nothing more waits until then.
+/// Inside of <see cref="UserCalls"/>, the end of the work is the end of the user code, or of the batch of calls that the thread makes. On
+/// any other thread of the pool it is the end of the work item. The pool does not report that end. So this object is queued as a work item
+/// before all others of the thread. It runs when the thread has finished the current work item, and what that item has queued before it in
+/// the same way. An idle thread may run it at once, and sends.
 /// </para>
 /// <para>
-/// The work item is wasted where flushes always come alone: Kestrel's HTTP/2 collects by itself what it flushes then from a work item of its own. So after
-/// <see cref="MaxWastedDeferrals"/> flushes that stayed alone the next one leaves at once, then 3, 7, and so on up to <see cref="MaxDirect"/>.
+/// A flush that is still alone then is a part of output of which more may come soon. It goes to the end of the pool's queue, where
+/// everything goes on the Sockets transport, and takes along what is flushed before its turn.
 /// </para>
 /// <para>
-/// And the monitor's milliseconds are lost again and again where user code flushes and then waits for what follows from that, synchronously: for its own input, or for what another connection's peer answers. So after a flush
-/// inside of user code that the monitor had to send the next 3 leave at once, then 15, then <see cref="MaxDirect"/>; a quarter of these after one that has come to the end of its call.
+/// Some output leaves earlier. The reader is about to wait on the same thread, and the call does not belong to a batch. Or the output
+/// reaches <see cref="Limit"/>. Or the thread has not finished at the second tick of the monitor, because it blocks or is CPU-bound. Then
+/// the monitor sends (<see cref="IWatched"/>), and no flush waits for that thread until it has finished.
+/// </para>
+/// <para>
+/// The work item is wasted where flushes always come alone: Kestrel's HTTP/2 coalesces its output itself, and flushes it from a work item
+/// of its own. After <see cref="MaxWastedDeferrals"/> flushes that stayed alone, the next one leaves at once, then 3, 7, and so
+/// on up to <see cref="MaxDirect"/>.
+/// </para>
+/// <para>
+/// The wait for the monitor costs milliseconds each time user code flushes and then waits synchronously for a consequence: its own input,
+/// or the answer of another connection's peer. After a flush inside of user code that the monitor had to send, the next 3 leave at once,
+/// then 15, then <see cref="MaxDirect"/>. A flush that is sent at the end of its call reduces this number to a quarter.
 /// </para>
 /// <para>All members but <see cref="Send"/> and those of the interfaces are called under the connection's gate.</para>
 /// </remarks>
 internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkItem, IWatched
 {
-    /// <summary>How many bytes may wait, unless the write buffer is smaller.</summary>
+    /// <summary>The number of bytes that may be deferred, unless the write buffer is smaller.</summary>
     internal const int Limit = 64 * 1024;
 
     private const int MaxWastedDeferrals = 8;
     private const int MaxDirect = 63;
 
-    /// <summary>What is left waits for no thread's end.</summary>
+    /// <summary>The thread number of output that waits for no particular thread.</summary>
     private const int Nobody = -1;
 
-    // The thread whose end of work is waited for, or Nobody, and how many flushes wait for it; 0 when nothing waits.
+    // The thread for the end of whose work the output waits, or Nobody, and the number of flushes that wait for it; 0 when nothing waits.
     private int _thread;
     private int _flushes;
 
-    // The thread behind whose work item this is in the queue of the pool; 0 when it is not.
+    // The thread behind whose work item this object is queued in the pool; 0 when it is not queued.
     private int _queuedBy;
 
-    // Whether it has been there before, and is at the end of that queue now.
+    // Whether this object has run from there once, and is now at the end of the pool's queue.
     private bool _isAtEnd;
 
-    // What was learned about flushes behind work items.
+    // What was learned from flushes that wait behind work items.
     private int _wastedDeferrals;
     private int _direct;
     private int _directLeft;
     private int _directThread;
 
-    // For the monitor: which wait it is, which one it saw at the last look, and the thread that it has found not to be through for long; 0 when there is none.
+    // For the monitor: the number of the current wait, the number that the monitor saw at its last tick, and the thread that it has found
+    // stalled, or 0.
     private long _wait;
     private long _seen;
     private bool _isMonitored;
     private int _overdueThread;
 
-    // What was learned about flushes inside of user code that the monitor had to send, or the last of them if that was one: how many leave at once after it.
+    // For flushes inside of user code: whether the current wait belongs to one, and whether the monitor had to send the last one. Then how
+    // many flushes leave at once after such a one, and how many of them are still to come.
     private bool _isInCall;
     private bool _wasOverdue;
     private int _directInCall;
     private int _directInCallLeft;
 
-    /// <summary>Whether something waits.</summary>
+    /// <summary>Whether output is deferred.</summary>
     internal bool Waits => _thread != 0;
 
-    /// <summary>A thread is through with user code.</summary>
-    /// <returns>Whether something has waited for that, and is to be sent.</returns>
+    /// <summary>Notes that a thread has finished user code.</summary>
+    /// <returns>Whether output has waited for that, and is to be sent.</returns>
     internal bool IsDue(int thread)
     {
         if (_thread != thread)
@@ -80,26 +92,26 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         return true;
     }
 
-    /// <summary>Whether a flush is to wait for the end of what its thread is doing.</summary>
-    /// <param name="thread">The thread.</param>
-    /// <param name="isInCall">Whether that is inside of <see cref="UserCalls"/>, or a work item of the pool otherwise.</param>
+    /// <summary>Defers a flush to the end of what its thread is doing, unless it is better sent at once.</summary>
+    /// <param name="thread">The thread that flushes.</param>
+    /// <param name="isInCall">Whether the thread is inside of <see cref="UserCalls"/>; otherwise it runs a work item of the pool.</param>
     /// <param name="next">What the caller has to do as soon as it has left the gate.</param>
     internal bool TryJoin(int thread, bool isInCall, out Preparation next)
     {
         next = Preparation.None;
         if (_overdueThread == thread)
         {
-            // Who has blocked or computed is not waited for again before he comes back.
+            // A stalled thread is not waited for again before it has returned.
             return false;
         }
 
         if (Waits && !_isAtEnd && _thread != thread)
         {
-            // Nobody waits for the end of another thread's work.
+            // No flush waits for the end of another thread's work.
             return false;
         }
 
-        // User code takes along what waits for its turn in the pool: its own end is sure to come.
+        // A flush inside of user code takes over the output at the end of the pool's queue: the end of the user code is sure to come.
         if (Waits && !(_isAtEnd && isInCall))
         {
             _flushes++;
@@ -149,8 +161,11 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         return true;
     }
 
-    /// <summary>The monitor has sent something, and there is more: it looks again, unless the thread that has blocked sends it before.</summary>
-    /// <returns>False when that thread is through by now, and will not.</returns>
+    /// <summary>
+    /// Leaves the rest of the output to the monitor's next tick, after the monitor has sent a part. The stalled thread may send the rest
+    /// before.
+    /// </summary>
+    /// <returns>False when that thread has returned by now, and will not send it.</returns>
     internal bool TryRenew()
     {
         if (_overdueThread == 0)
@@ -163,7 +178,10 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         return _isMonitored = true;
     }
 
-    /// <summary>A thread that others wait for has sent enough, and there is more: whoever comes first sends it, the next flush, the thread pool or the monitor.</summary>
+    /// <summary>
+    /// Leaves the rest of the output to any thread, after a thread on which others depend has sent enough. The next flush, the thread pool
+    /// or the monitor sends it, whichever comes first.
+    /// </summary>
     /// <returns>What the caller has to do as soon as it has left the gate.</returns>
     internal Preparation HandToAny()
     {
@@ -180,17 +198,17 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         return begins ? Preparation.Monitor : Preparation.None;
     }
 
-    /// <summary>Nothing waits any more: it is being sent, or never will be.</summary>
+    /// <summary>Ends the wait: the output is being sent, or never will be.</summary>
     internal void End() => _thread = 0;
 
-    /// <summary>User code is about to run: whoever has blocked earlier is through, or is another one.</summary>
+    /// <summary>Notes that user code is about to run. A stalled thread has returned, or the user code runs on another thread.</summary>
     internal void NoteUserCall() => _overdueThread = 0;
 
-    /// <summary>The reader is about to wait for more input.</summary>
+    /// <summary>Checks for output that has to leave before the reader waits for more input.</summary>
     /// <param name="thread">The thread that reads.</param>
-    /// <param name="isInCall">Whether that is in a call of <see cref="UserCalls"/>.</param>
-    /// <param name="isInBatch">Whether the call is one of several, after which that thread sends: it is likely to come back now.</param>
-    /// <returns>Whether something waits for that thread, and has to leave first.</returns>
+    /// <param name="isInCall">Whether the thread is in a call of <see cref="UserCalls"/>.</param>
+    /// <param name="isInBatch">Whether the call belongs to a batch, after which the thread sends. The call is likely to return now.</param>
+    /// <returns>Whether output waits for that thread, and has to leave first.</returns>
     internal bool IsAnswer(int thread, bool isInCall, bool isInBatch)
     {
         var isAnswer = _thread == thread;
@@ -201,16 +219,16 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
         if (!isInCall && (isAnswer || _directThread == thread))
         {
-            // Whoever flushes and reads in turns has one of these for each answer, however often it stays alone.
+            // A caller that flushes and reads in turns comes here for each answer. Its flushes are not wasted, even if each stays alone.
             (_wastedDeferrals, _direct, _directLeft) = (0, 0, 0);
         }
 
         return isAnswer;
     }
 
-    /// <summary>It has left the queue of the pool.</summary>
-    /// <param name="again">Whether it is to go there once more, to the end.</param>
-    /// <returns>Whether something waits for that, and is to be sent.</returns>
+    /// <summary>Notes that this object has left the queue of the pool.</summary>
+    /// <param name="again">Whether it has to be queued once more, at the end.</param>
+    /// <returns>Whether output waits for that, and is to be sent.</returns>
     internal bool TryDequeue(out bool again)
     {
         var isDue = Waits && _thread == _queuedBy;
@@ -227,7 +245,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         }
 
         _queuedBy = 0;
-        if (isDue && _flushes == 1 && ++_wastedDeferrals > MaxWastedDeferrals)
+        if (isDue && _flushes == 1 && ++_wastedDeferrals >= MaxWastedDeferrals)
         {
             _direct = Math.Min((2 * _direct) + 1, MaxDirect);
             _directLeft = _direct;
@@ -236,9 +254,9 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         return isDue;
     }
 
-    /// <summary>The monitor looks.</summary>
-    /// <param name="isOverdue">Whether it is to be sent now.</param>
-    /// <returns>Whether to look again.</returns>
+    /// <summary>Takes a tick of the monitor.</summary>
+    /// <param name="isOverdue">Whether the output is to be sent now.</param>
+    /// <returns>Whether the monitor has to check again at the next tick.</returns>
     internal bool Check(out bool isOverdue)
     {
         isOverdue = Waits && _seen == _wait;
@@ -256,22 +274,22 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
     bool IWatched.Check() => writer.CheckDeferred();
 
-    /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
+    /// <summary>Sends the output that waits for the calling thread, which has finished user code.</summary>
     internal void Send() => writer.SendDeferred();
 
-    /// <summary>What has to be done for a wait that has begun.</summary>
+    /// <summary>What the caller has to do for a wait that has begun.</summary>
     [Flags]
     internal enum Preparation : byte
     {
         None = 0,
 
-        /// <summary>It goes to the end of the user code.</summary>
+        /// <summary>Have the flush sent at the end of the user code.</summary>
         List = 1,
 
-        /// <summary>It goes to the queue of the pool, before everything else of this thread's.</summary>
+        /// <summary>Queue the flush to the pool, before everything else of this thread.</summary>
         Queue = 2,
 
-        /// <summary>It goes to the monitor.</summary>
+        /// <summary>Have the monitor watch the flush.</summary>
         Monitor = 4,
     }
 }

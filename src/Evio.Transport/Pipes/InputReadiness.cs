@@ -5,11 +5,16 @@ namespace Evio.Transport.Pipes;
 /// <summary>Whether a receive may bring something, by the rules of edge-triggered epoll(7).</summary>
 /// <remarks>
 /// <list type="bullet">
-/// <item><see cref="IsReadable"/> is cleared <i>before</i> a receive, so that an event during it is not lost.</item>
-/// <item>A receive that fills its room leaves more: <see cref="IsReadable"/> is set again. One that does not has drained the socket...</item>
-/// <item>...unless the end of the input, an error or an urgent mark may follow (<see cref="IsEndAhead"/>), which get no event of their own.</item>
+/// <item><see cref="IsReadable"/> is cleared <i>before</i> a receive, so that an event during the receive is not lost.</item>
+/// <item>
+/// A receive that fills its room sets <see cref="IsReadable"/> again, because it leaves more. Any other receive has drained the socket.
+/// </item>
+/// <item>
+/// The end of the input, an error and an urgent mark get no event of their own. While one may follow (<see cref="IsEndAhead"/>), each
+/// receive sets <see cref="IsReadable"/> again.
+/// </item>
 /// </list>
-/// <para>A part of the reader, whose gate guards it.</para>
+/// <para>A part of the reader. The connection's gate guards it.</para>
 /// </remarks>
 internal struct InputReadiness
 {

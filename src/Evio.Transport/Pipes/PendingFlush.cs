@@ -4,28 +4,33 @@ using Evio.Transport.Native;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// The flush of a writer that waits for room: what its user awaits, and the call that tells the user how it has ended. A connection whose output never waits has none.
+/// A flush that waits for room: the operation that its caller awaits, and the loop call that completes it. A connection whose output never
+/// waits has none.
 /// </summary>
 internal sealed class PendingFlush(SocketPipeWriter writer) : PendingOperation<FlushResult>, ILoopCall
 {
     private FlushResult _result;
     private LoopCallCost _cost;
 
-    /// <summary>In the middle of a response nobody waits for a processor: what computes there is taken for one that blocks.</summary>
+    /// <summary>
+    /// A CPU-bound continuation counts as a blocking one, because a response must not be queued for a processor in its middle.
+    /// </summary>
     LoopCallCost ILoopCall.Cost
     {
         get => _cost;
         set => _cost = value == LoopCallCost.Brief ? LoopCallCost.Brief : LoopCallCost.Blocking;
     }
 
-    /// <summary>Sets what the user will be told, by one of the calls below. Under the writer's gate, by whoever ended the wait.</summary>
+    /// <summary>
+    /// Sets the result, which one of the calls below delivers. Under the writer's gate, by the code that has ended the wait.
+    /// </summary>
     internal void End(bool isCanceled, bool isCompleted)
     {
         _result = new FlushResult(isCanceled, isCompleted);
         NoteEnd();
     }
 
-    /// <summary>Tells the user. A cancelled token has the flush fail whatever its result is.</summary>
+    /// <summary>Completes the flush. If its token was cancelled, the flush fails, whatever its result is.</summary>
     void IThreadPoolWorkItem.Execute() => Complete(_result, IsCancellationRequested ? Cancellation() : null);
 
     IThreadPoolWorkItem? ILoopCall.Run() => UserCalls.RunInBatch(this);

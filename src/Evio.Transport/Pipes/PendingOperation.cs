@@ -2,13 +2,17 @@ using System.Threading.Tasks.Sources;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>What the caller of an operation that has to wait awaits: a read, a flush, an accept.</summary>
+/// <summary>The awaitable of an operation that has to wait: a read, a flush, an accept.</summary>
 /// <remarks>
 /// <para>
-/// Operations use it one after the other. A completion that is on its way has it for itself, and so has a result that is not taken yet: a caller who begins another
-/// operation without awaiting the one before gets another object (<see cref="IsFree"/>), and nothing is completed twice.
+/// One object serves operations one after the other. It is in use while a completion is under way, and while a result is not taken yet. A
+/// caller that begins another operation without awaiting the one before gets another object (<see cref="IsFree"/>), so that nothing is
+/// completed twice.
 /// </para>
-/// <para><see cref="Begin"/>, <see cref="NoteEnd"/> and <see cref="IsFree"/> are called under the gate of the operation's owner, <see cref="Complete"/> outside of it.</para>
+/// <para>
+/// <see cref="Begin"/>, <see cref="NoteEnd"/> and <see cref="IsFree"/> are called under the gate of the operation's owner,
+/// <see cref="Complete"/> outside of it.
+/// </para>
 /// </remarks>
 internal abstract class PendingOperation<T> : IValueTaskSource<T>
 {
@@ -18,15 +22,15 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
     private CancellationToken _token;
     private CancellationTokenRegistration _tokenRegistration;
 
-    // The thread that completes the operation, OnItsWay before the completion has come to one, 0 otherwise.
+    // The thread that completes the operation; OnItsWay before the completion has come to a thread; 0 otherwise.
     private int _completing;
 
-    // Whether the result was asked for.
+    // Whether the result was taken.
     private bool _isTaken;
 
     /// <summary>
-    /// Whether another operation may use it: the user has taken the result of the one before, and the completing thread is through with it, or begins the other one
-    /// itself, from within (the user's code comes last in a completion).
+    /// Whether another operation may use this object. The caller has taken the result of the one before. And the completing thread has
+    /// finished, or begins the other operation itself, from within: user code comes last in a completion.
     /// </summary>
     internal bool IsFree => _isTaken && Volatile.Read(ref _completing) is var thread && (thread == 0 || thread == Environment.CurrentManagedThreadId);
 
@@ -42,20 +46,20 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
         _token = cancellationToken;
         if (cancellationToken.CanBeCanceled)
         {
-            // Runs at once, on this thread and inside the gate (which is re-entrant), if the token was cancelled meanwhile.
+            // If the token was cancelled meanwhile, the callback runs at once, on this thread and inside the gate (which is re-entrant).
             _tokenRegistration = cancellationToken.UnsafeRegister(static operation => ((PendingOperation<T>)operation!).OnTokenCancelled(), this);
         }
 
         return new ValueTask<T>(this, _core.Version);
     }
 
-    /// <summary>The operation waits no longer. <see cref="Complete"/> has to follow, once, on any thread.</summary>
+    /// <summary>Ends the wait. <see cref="Complete"/> has to follow, once, on any thread.</summary>
     internal void NoteEnd() => _completing = OnItsWay;
 
-    /// <summary>Tells the user, whose code may run in here.</summary>
+    /// <summary>Completes the operation. User code may run in here.</summary>
     internal void Complete(T result, Exception? failure)
     {
-        // Outside the gate: the callback of the registration takes it.
+        // Outside the gate, because the callback of the registration enters it.
         _tokenRegistration.Unregister();
         _tokenRegistration = default;
         var thread = Environment.CurrentManagedThreadId;
@@ -66,7 +70,7 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
         }
         finally
         {
-            // Unless the next operation has begun in there.
+            // If the next operation has begun in there, the field belongs to it.
             if (_completing == thread)
             {
                 Volatile.Write(ref _completing, 0);
@@ -74,7 +78,7 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
         }
     }
 
-    /// <summary>What the operation fails with after its token was cancelled.</summary>
+    /// <summary>The exception of an operation whose token was cancelled.</summary>
     internal OperationCanceledException Cancellation() => new(_token);
 
     public T GetResult(short token)
@@ -88,6 +92,6 @@ internal abstract class PendingOperation<T> : IValueTaskSource<T>
     public virtual void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _core.OnCompleted(continuation, state, token, flags);
 
-    /// <summary>The token was cancelled, of this operation or of an earlier one.</summary>
+    /// <summary>The token of this operation, or of an earlier one, was cancelled.</summary>
     protected abstract void OnTokenCancelled();
 }

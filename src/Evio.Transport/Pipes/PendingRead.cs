@@ -3,7 +3,7 @@ using System.Threading.Tasks.Sources;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>The read of a reader that waits for input: what its user awaits.</summary>
+/// <summary>A read that waits for input: the operation that its caller awaits.</summary>
 internal sealed class PendingRead(SocketPipeReader reader) : PendingOperation<ReadResult>
 {
     public override ValueTaskSourceStatus GetStatus(short token)

@@ -1,11 +1,12 @@
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// Whether the loop receives before the user asks, as far as the read buffer goes. Input stays in the kernel as a rule. It is read ahead when the buffer has no limit, when the end of the input is near (so that the
-/// end is noticed while the user is busy), and when the user leaves input in the kernel for long (<see cref="UnreadInputMonitor"/>).
+/// Decides whether the loop receives before the application reads, up to the size of the read buffer. As a rule, input stays in the kernel.
+/// It is read ahead in three cases. The buffer has no limit. Or the end of the input is near, and is to be noticed while the application is
+/// busy. Or the application has left input in the kernel for long (<see cref="UnreadInputMonitor"/>).
 /// </summary>
 /// <param name="maxBuffered">The size of the read buffer in bytes; <see cref="long.MaxValue"/> for no limit.</param>
-/// <remarks>A part of the reader, whose gate guards it.</remarks>
+/// <remarks>A part of the reader. The connection's gate guards it.</remarks>
 internal struct ReadAheadPolicy(long maxBuffered)
 {
     private Unread _unread;
@@ -13,20 +14,20 @@ internal struct ReadAheadPolicy(long maxBuffered)
     /// <summary>The size of the read buffer in bytes.</summary>
     internal readonly long MaxBuffered => maxBuffered;
 
-    /// <summary>Whether the monitor of unread input has the reader.</summary>
+    /// <summary>Whether the unread-input monitor watches the reader.</summary>
     internal bool IsMonitored { get; set; }
 
-    /// <summary>Whether input is read ahead because the user has left it in the kernel for long.</summary>
+    /// <summary>Whether input is read ahead because the application has left it in the kernel for long.</summary>
     internal readonly bool IsOverdue => _unread == Unread.Overdue;
 
     /// <param name="isEndAhead">Whether the end of the input may follow.</param>
     internal readonly bool ReadsAhead(bool isEndAhead) => isEndAhead || IsOverdue || maxBuffered == long.MaxValue;
 
-    /// <summary>The user has begun to read.</summary>
+    /// <summary>Notes that a read has begun.</summary>
     internal void NoteRead() => _unread = Unread.None;
 
-    /// <summary>The monitor of unread input has found some.</summary>
-    /// <param name="isReading">Whether a read waits, or its completion is on its way.</param>
+    /// <summary>Notes that the unread-input monitor has found input.</summary>
+    /// <param name="isReading">Whether a read waits, or its completion is under way.</param>
     internal void NoteUnread(bool isReading)
     {
         if (isReading)
@@ -46,7 +47,7 @@ internal struct ReadAheadPolicy(long maxBuffered)
         /// <summary>The monitor has found input once, and no read has begun since.</summary>
         Once,
 
-        /// <summary>The monitor has found it twice: the loop reads ahead until the user reads again.</summary>
+        /// <summary>The monitor has found input twice: the loop reads ahead until the next read begins.</summary>
         Overdue,
     }
 }

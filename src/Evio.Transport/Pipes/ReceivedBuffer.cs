@@ -2,43 +2,51 @@ using System.Buffers;
 
 namespace Evio.Transport.Pipes;
 
-/// <summary>What a connection has received and its user has not consumed: a list of blocks, filled at its end and given back from its front.</summary>
+/// <summary>
+/// The bytes that a connection has received and the application has not consumed: a list of blocks, filled at its end and released from its
+/// front.
+/// </summary>
 /// <remarks>
-/// A part of the reader, whose gate guards it. Between <see cref="BeginReceive"/> and <see cref="EndReceive"/> a system call fills the free end of <see cref="Filling"/>, and that block is not given back,
-/// whatever is consumed meanwhile. An idle connection holds no block.
+/// A part of the reader. The connection's gate guards it. Between <see cref="BeginReceive"/> and <see cref="EndReceive"/>, a system call
+/// fills the free end of <see cref="Filling"/>. That block is not released, whatever is consumed meanwhile. An idle connection holds no
+/// block.
 /// </remarks>
 internal struct ReceivedBuffer(BlockSource blocks)
 {
-    /// <summary>Less room than this at the end of a block is left unused, and a receive begins a new one.</summary>
+    /// <summary>
+    /// The least room at the end of a block in bytes. With less, the room is left unused, and a receive begins a new block.
+    /// </summary>
     private const int MinReceive = 2048;
 
-    // From _headIndex in _head to the end of _tail.
+    // The bytes reach from _headIndex in _head to the end of _tail.
     private BufferSegment? _head;
     private BufferSegment? _tail;
     private int _headIndex;
 
     internal readonly BlockSource Blocks => blocks;
 
-    /// <summary>How many of the bytes the user has not examined yet.</summary>
+    /// <summary>The number of bytes that the application has not examined yet.</summary>
     internal long Unexamined { get; private set; }
 
-    /// <summary>The block that the receive that is under way goes on filling, if it does.</summary>
+    /// <summary>The block that the receive under way goes on filling; <see langword="null"/> when it fills a new one.</summary>
     internal BufferSegment? Filling { get; private set; }
 
-    /// <summary>All of it.</summary>
+    /// <summary>All bytes.</summary>
     internal readonly ReadOnlySequence<byte> Bytes =>
         _head is null ? default : new ReadOnlySequence<byte>(_head, _headIndex, _tail!, _tail!.Length);
 
-    /// <summary>Whether there are so many bytes, examined or not. There is at least one.</summary>
+    /// <summary>Whether there are at least <paramref name="count"/> bytes, examined or not. The buffer must not be empty.</summary>
     internal readonly bool Has(int count) => count <= 1 || Position(_tail!, _tail!.Length) - Position(_head!, _headIndex) >= count;
 
     /// <param name="intoTail">Whether the receive may go on filling the last block.</param>
-    /// <param name="expected">How many bytes it may bring.</param>
+    /// <param name="expected">The number of bytes that it may bring.</param>
     internal void BeginReceive(bool intoTail, int expected) =>
         Filling = intoTail && _tail is { } tail && tail.Free.Length >= Math.Max(MinReceive, expected) ? tail : null;
 
-    /// <param name="received">The block that was received into: <see cref="Filling"/>, or one that becomes this buffer's.</param>
-    /// <param name="count">The number of bytes; if there are none, only <see cref="Filling"/> ends.</param>
+    /// <param name="received">
+    /// The block that was received into: <see cref="Filling"/>, or a new one, which becomes a part of this buffer.
+    /// </param>
+    /// <param name="count">The number of bytes; with 0, the call only ends <see cref="Filling"/>.</param>
     internal void EndReceive(BufferSegment? received, int count)
     {
         Filling = null;
@@ -49,17 +57,19 @@ internal struct ReceivedBuffer(BlockSource blocks)
         }
         else if (_head is not null && _headIndex == _head.Length && Unexamined == 0)
         {
-            // It was consumed whole while the receive was to go on filling it.
+            // The application has consumed the whole block, which the receive was to go on filling.
             ReleaseHead();
         }
     }
 
-    /// <summary>Takes note of what the user has consumed and examined.</summary>
+    /// <summary>Notes what the application has consumed and examined.</summary>
     /// <param name="consumed">A position of <see cref="Bytes"/>, which may have grown since.</param>
     /// <param name="examined">The same.</param>
     /// <param name="isReceiving">Whether a receive is under way.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="examined"/> is behind the end.</exception>
-    /// <exception cref="InvalidOperationException">The positions are not within it, or contradict each other or earlier ones. Nothing has changed then.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The positions are not within the buffer, or contradict each other or earlier ones. Nothing has changed then.
+    /// </exception>
     internal void Advance(SequencePosition consumed, SequencePosition examined, bool isReceiving) =>
         Advance((BufferSegment?)consumed.GetObject(), consumed.GetInteger(), (BufferSegment?)examined.GetObject(), examined.GetInteger(), isReceiving);
 
@@ -74,7 +84,7 @@ internal struct ReceivedBuffer(BlockSource blocks)
         var unexamined = Unexamined;
         if (examined is not null)
         {
-            // What came in since the read stays unexamined.
+            // Bytes that came in since the read stay unexamined.
             unexamined = end - Position(examined, examinedIndex);
             ArgumentOutOfRangeException.ThrowIfNegative(unexamined, nameof(examined));
             if (unexamined > Unexamined)
@@ -113,7 +123,7 @@ internal struct ReceivedBuffer(BlockSource blocks)
         }
         else if (_head == _tail && _head.Size > BlockSource.UsualSize && _head.Length - _headIndex <= MinReceive && !isReceiving)
         {
-            // The beginning of the next request, for example, whose rest may take long to arrive: it does not keep a large block.
+            // The rest may be the beginning of the next request, and what follows may take long to arrive. It does not keep a large block.
             var rest = _head.Memory.Span[_headIndex..];
             _head = _tail = blocks.Exchange(_head, rest);
             _head.Fill(rest.Length);
@@ -121,7 +131,7 @@ internal struct ReceivedBuffer(BlockSource blocks)
         }
     }
 
-    /// <summary>Gives back all blocks. No receive is under way.</summary>
+    /// <summary>Releases all blocks. No receive may be under way.</summary>
     internal void Clear()
     {
         while (_head is not null)
@@ -143,7 +153,7 @@ internal struct ReceivedBuffer(BlockSource blocks)
         {
             if (count <= Math.Min(MinReceive, _tail.Free.Length))
             {
-                // A peer that sends byte by byte does not get a block for each of them.
+                // A peer that sends byte by byte does not occupy a block for each byte.
                 received.Free.Span[..count].CopyTo(_tail.Free.Span);
                 blocks.Close(received);
                 received = _tail;

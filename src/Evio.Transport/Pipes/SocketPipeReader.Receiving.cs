@@ -6,15 +6,16 @@ namespace Evio.Transport.Pipes;
 internal sealed partial class SocketPipeReader
 {
     /// <summary>
-    /// The most that a receive takes at once. Where the application runs on the loops, one block serves connection after connection, and stays in the processor's
-    /// cache: there more than 64 KiB pays, since each receive makes the kernel tell the peer of the room.
+    /// The largest number of bytes that one receive takes. Where the application runs on the loops, one block serves connection after
+    /// connection, and stays in the processor's cache. More than 64 KiB pays there, because each receive makes the kernel announce the room
+    /// to the peer.
     /// </summary>
     private const int MaxReceive = 64 * 1024;
     private const int MaxReceiveInline = 256 * 1024;
 
     private readonly int _maxReceive;
 
-    // How much the next receive may bring: what the last one brought, or twice as much if it was full.
+    // The number of bytes that the next receive may bring: what the last one brought, or twice as much if that one was full.
     private int _expected;
 
     private bool _receiving;
@@ -23,10 +24,11 @@ internal sealed partial class SocketPipeReader
     private bool _endsWithReceive;
     private bool _paused;
 
-    /// <summary>The monitor's of unread input: its place in there, or 0.</summary>
+    /// <summary>The reader's place in the unread-input monitor, from 1 on; 0 when the monitor does not watch it.</summary>
     internal int MonitorPlace { get; set; }
 
-    /// <summary>Takes note of events, under the gate, and says what the loop has to do about them.</summary>
+    /// <summary>Takes note of events. Under the gate.</summary>
+    /// <returns>What the loop has to do about them.</returns>
     internal ReadyAction Note(ReadyEvents events)
     {
         if (!_readiness.Note(events))
@@ -43,8 +45,10 @@ internal sealed partial class SocketPipeReader
         return TryBeginReadAhead() ? ReadyAction.ReadAhead : TryBeginMonitoring() ? ReadyAction.MonitorUnread : ReadyAction.None;
     }
 
-    /// <summary>Looks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the monitor of unread input.</summary>
-    /// <returns>Whether there is a reason to look again.</returns>
+    /// <summary>
+    /// Checks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the unread-input monitor.
+    /// </summary>
+    /// <returns>Whether the monitor has to check again.</returns>
     internal bool LookAfter()
     {
         bool readAhead;
@@ -71,7 +75,10 @@ internal sealed partial class SocketPipeReader
         }
     }
 
-    /// <summary>Receives for nobody in particular, until the end, so that it is noticed while the user is busy elsewhere. By the owner.</summary>
+    /// <summary>
+    /// Receives without a read that waits, as long as there is input to read ahead. So the end of the input is noticed while the
+    /// application is busy elsewhere. By the owner of the receiving side.
+    /// </summary>
     internal void ReadAhead()
     {
         bool more;
@@ -92,7 +99,9 @@ internal sealed partial class SocketPipeReader
         }
     }
 
-    /// <summary>Ends the input for a reason other than the peer's FIN; reads throw it from now on. Its buffers are kept until completion.</summary>
+    /// <summary>
+    /// Ends the input for a reason other than the peer's FIN. Later reads throw the reason. The buffers are kept until completion.
+    /// </summary>
     internal void Fail(Exception reason)
     {
         lock (_gate)
@@ -106,7 +115,7 @@ internal sealed partial class SocketPipeReader
             _error = reason;
             if (_state == WaitState.Unobserved)
             {
-                // No code of the user's follows a failure on this thread, and he may never ask.
+                // A failure runs no user code on this thread, and the caller may never await the read.
                 _state = WaitState.Waiting;
             }
 
@@ -119,7 +128,10 @@ internal sealed partial class SocketPipeReader
         ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 
-    /// <summary>The socket is closed, and the input has ended: what is being received is the last, and the connection's end waits for it.</summary>
+    /// <summary>
+    /// Notes that the socket is closed, and the input has ended. A receive that is under way is the last one, and the connection's end
+    /// waits for it.
+    /// </summary>
     internal void Close()
     {
         lock (_gate)
@@ -132,7 +144,9 @@ internal sealed partial class SocketPipeReader
         }
     }
 
-    /// <param name="intoTail">Whether the caller is the reader, so that nobody gives the last block back meanwhile.</param>
+    /// <param name="intoTail">
+    /// Whether the receive may fill the last block. True when a read receives, because that block is not released meanwhile.
+    /// </param>
     private bool TryBeginReceive(bool intoTail)
     {
         if (_receiving || !_readiness.IsReadable || _ended || _error is not null || _completed)
@@ -146,7 +160,8 @@ internal sealed partial class SocketPipeReader
     }
 
     /// <summary>
-    /// Whether input is there, and its end, too, or nearly: both go out in one result, and the end is known while the user looks at the input.
+    /// Begins a receive if input is there and its end has come or is near. Both go out in one result, and the end is known while the
+    /// application processes the input.
     /// </summary>
     private bool TryBeginReceiveOfTheEnd() => _readiness.IsEndAhead && _received.Unexamined > 0 && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: true);
 
@@ -155,7 +170,7 @@ internal sealed partial class SocketPipeReader
 
     private bool ReadsAhead => _policy.ReadsAhead(_readiness.IsEndAhead);
 
-    /// <summary>Whether the caller has to give this reader to the monitor, because input is left in the kernel.</summary>
+    /// <summary>Whether the caller has to add this reader to the unread-input monitor, because input is left in the kernel.</summary>
     private bool TryBeginMonitoring() => _readiness.IsReadable && !_policy.IsMonitored && !ReadsAhead && !_ended && !_completed && (_policy.IsMonitored = true);
 
     /// <summary>Receives once, as the owner of <see cref="_receiving"/>, and gives the ownership back.</summary>
@@ -227,7 +242,7 @@ internal sealed partial class SocketPipeReader
 
             monitor = TryBeginMonitoring();
 
-            // A read that began to wait while somebody else was receiving.
+            // A read may have begun to wait during this receive.
             waiterIsReady = (_received.Unexamined > 0 || _ended || _readiness.IsReadable) && TryScheduleWaiter();
         }
 

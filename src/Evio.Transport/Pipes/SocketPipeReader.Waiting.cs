@@ -7,7 +7,9 @@ namespace Evio.Transport.Pipes;
 /// <content>The read that waits: how it begins, on which thread it is completed, and how it ends.</content>
 internal sealed partial class SocketPipeReader
 {
-    /// <summary>Completes the read that <see cref="Note"/> scheduled, on the calling thread: receives, and runs the reader's user.</summary>
+    /// <summary>
+    /// Completes the read that <see cref="Note"/> has scheduled, on the calling thread: receives, and runs the code that awaits the read.
+    /// </summary>
     private void CompleteRead()
     {
         ReadResult result = default;
@@ -38,7 +40,7 @@ internal sealed partial class SocketPipeReader
                         goto receive;
                     }
 
-                    // The event was about something else, or somebody else is receiving and will schedule again.
+                    // The event was about something else, or another thread is receiving and will schedule the read again.
                     _state = WaitState.Waiting;
                     if (!read.IsCancellationRequested)
                     {
@@ -71,10 +73,11 @@ internal sealed partial class SocketPipeReader
 
     void IThreadPoolWorkItem.Execute() => CompleteRead();
 
-    /// <summary>
-    /// Reads what the loop is to complete, whatever is there already: the server begins a connection on the thread pool, and if its first request ran, and blocked, there,
-    /// others could not begin. Nothing is completed before the user has said how he goes on, or he would go on here.
-    /// </summary>
+    /// <summary>Begins a read that the loop completes, even if input is there already.</summary>
+    /// <remarks>
+    /// The server begins a connection on the thread pool. If the first request ran there and blocked, other connections could not begin.
+    /// The read is completed only after the caller has registered a continuation. Otherwise the continuation would run on this thread.
+    /// </remarks>
     private ValueTask<ReadResult> ReadOnLoop(int minimumSize, CancellationToken cancellationToken)
     {
         ValueTask<ReadResult> wait;
@@ -112,7 +115,7 @@ internal sealed partial class SocketPipeReader
 
             _state = WaitState.Waiting;
 
-            // Who is receiving at this moment looks whether somebody waits.
+            // If a receive is in progress, the receiving thread checks for a waiting read when it finishes.
             isReady = ((_readiness.IsReadable && !_receiving) || _received.Unexamined > 0 || _ended || _cancelRequested) && TryScheduleWaiter();
         }
 
@@ -125,7 +128,7 @@ internal sealed partial class SocketPipeReader
 
     private ValueTask<ReadResult> BeginWait(CancellationToken cancellationToken)
     {
-        // Inside of a delivery: the user has answered, or goes on here when the next input comes.
+        // A read that begins inside of a completion is not counted: its caller has answered, or continues here when the next input comes.
         _readsOnPool = UserCalls.IsInside || _connection.IsOutbound || !Thread.CurrentThread.IsThreadPoolThread ? 0 : Math.Min(_readsOnPool + 1, ReadsBeforePool);
         if (_pendingRead is not { IsFree: true })
         {
@@ -136,12 +139,12 @@ internal sealed partial class SocketPipeReader
         return _pendingRead.Begin(cancellationToken);
     }
 
-    /// <summary>The token of a read that waits, or waited, was cancelled.</summary>
+    /// <summary>The token of a read that waits, or has waited, was cancelled.</summary>
     internal void OnTokenCancelled(PendingRead read)
     {
         lock (_gate)
         {
-            // A late callback of an earlier read's token has no say.
+            // A delayed callback of an earlier read's token has no effect.
             if (_state is not (WaitState.Waiting or WaitState.Unobserved) || _pendingRead != read || !read.IsCancellationRequested)
             {
                 return;
@@ -164,12 +167,12 @@ internal sealed partial class SocketPipeReader
         return true;
     }
 
-    /// <summary>The user asks whether the read has completed, without awaiting it so far.</summary>
+    /// <summary>The caller asks whether the read has completed, without having awaited it so far.</summary>
     internal void OnStatusAsked()
     {
         if (_state == WaitState.Unobserved)
         {
-            // A user who asks again, instead of awaiting the read after the first time, may never await it.
+            // A caller that asks again, instead of awaiting the read after the first time, may never await it.
             if (_wasLookedAt)
             {
                 LeaveToLoop();
@@ -179,7 +182,7 @@ internal sealed partial class SocketPipeReader
         }
     }
 
-    /// <summary>The user awaits the read.</summary>
+    /// <summary>The caller awaits the read.</summary>
     internal void OnAwaited()
     {
         if (_state == WaitState.Unobserved)

@@ -5,14 +5,19 @@ using Evio.Transport.Native;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// The input of a connection: a <see cref="PipeReader"/> that receives from the socket itself, into pooled blocks, when its user asks and the
-/// socket is readable. The contract is that of <see cref="Pipe"/>'s reader.
+/// The input of a connection: a <see cref="PipeReader"/> that receives from the socket itself, into pooled blocks, when its caller reads
+/// and the socket is readable. It keeps the contract of <see cref="Pipe"/>'s reader.
 /// </summary>
 /// <remarks>
 /// <para>
-/// It is made of what was received (<see cref="ReceivedBuffer"/>), what may be received (<see cref="InputReadiness"/>), when that is done before the user asks (<see cref="ReadAheadPolicy"/>), and
-/// the read that waits (<see cref="PendingRead"/>). All state is guarded by the connection's gate, which is never held during a system call or a callback. Whoever sets
-/// <see cref="_receiving"/> owns the socket's receiving side until it clears it. This file is the user's side, with the part about the read that waits; the part about receiving is the socket's.
+/// Its parts are the received bytes (<see cref="ReceivedBuffer"/>), what may be received (<see cref="InputReadiness"/>), when to receive
+/// before the caller reads (<see cref="ReadAheadPolicy"/>), and the read that waits (<see cref="PendingRead"/>). The connection's gate
+/// guards all state. It is never held during a system call or a callback. The thread that sets <see cref="_receiving"/> owns the socket's
+/// receiving side until it clears it.
+/// </para>
+/// <para>
+/// This file and <c>SocketPipeReader.Waiting.cs</c>, about the read that waits, are the caller's side. <c>SocketPipeReader.Receiving.cs</c>
+/// is the socket's side.
 /// </para>
 /// <para>A read that has to wait goes through these states:</para>
 /// <code>
@@ -23,26 +28,29 @@ namespace Evio.Transport.Pipes;
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
 /// <para>
-/// Unobserved is the first read of a connection that begins on its loop, until somebody awaits it: then it is Waiting, or, when there was something to note,
-/// Scheduled, and dispatched by the loop.
+/// The first read of a connection that begins on its loop is Unobserved until its caller awaits it. Then it is Waiting; or, when there was
+/// something to note, Scheduled, and dispatched by the loop.
 /// </para>
 /// </remarks>
 internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
 {
-    /// <summary>After how many reads in a row that begin to wait on the thread pool deliveries are made there, too. The first one is always made by the loop.</summary>
+    /// <summary>
+    /// The number of reads in a row that have begun to wait on the thread pool, after which reads are completed there as well. The loop
+    /// always completes the first one.
+    /// </summary>
     private const int ReadsBeforePool = 3;
 
     private readonly EvioConnection _connection;
     private readonly Lock _gate;
 
-    // The read that waits, or waited last.
+    // The read that waits, or has waited last.
     private PendingRead? _pendingRead;
 
     private ReceivedBuffer _received;
     private InputReadiness _readiness;
     private ReadAheadPolicy _policy;
 
-    // How much has to be there before a read completes, as ReadAtLeastAsync asked.
+    // The number of bytes that complete a read, as ReadAtLeastAsync has asked.
     private int _minimumSize;
 
     private WaitState _state;
@@ -52,7 +60,8 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
     private bool _cancelRequested;
     private bool _wasLookedAt;
 
-    // What deliveries cost, and how many reads in a row have begun to wait on the thread pool: their users have awaited something in between, and gone on there.
+    // The cost of a completion, and the number of reads in a row that have begun to wait on the thread pool. The callers of these reads
+    // have awaited something in between, and continued there.
     private LoopCallCost _cost;
     private int _readsOnPool;
     private Exception? _error;
@@ -81,19 +90,21 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
         /// <summary>After a canceled read: AdvanceTo may follow, or another read.</summary>
         Tentative,
 
-        /// <summary>A result is out, and AdvanceTo has to follow.</summary>
+        /// <summary>A result was returned, and AdvanceTo has to follow.</summary>
         Active,
     }
 
-    /// <summary>Whether the user has completed it.</summary>
+    /// <summary>Whether the application has completed the reader.</summary>
     internal bool IsComplete => _completed;
 
-    /// <summary>Whether the first read is left to the loop even if there is something to read already. To be set before the connection is used.</summary>
+    /// <summary>
+    /// Whether the first read is left to the loop even if there is something to read already. To be set before the connection is used.
+    /// </summary>
     internal bool BeginsOnLoop { get; set; }
 
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) => ReadAsync(0, cancellationToken);
 
-    // Not in terms of ReadAsync and AdvanceTo, as the base class does it: that would mark as examined what its caller has not seen.
+    // Unlike the base class, this does not use ReadAsync and AdvanceTo, which would mark bytes as examined that the caller has not seen.
     protected override ValueTask<ReadResult> ReadAtLeastAsyncCore(int minimumSize, CancellationToken cancellationToken) =>
         ReadAsync(minimumSize, cancellationToken);
 
@@ -101,12 +112,12 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
     {
         if (cancellationToken.IsCancellationRequested)
         {
-            // As Pipe does: to read from a completed reader is a mistake, cancelled or not.
+            // As Pipe does: to read from a completed reader is an error, even with a cancelled token.
             ThrowIfCompleted();
             return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         }
 
-        // One that was cancelled before it began comes back at once, as with Pipe, and does not count as the first.
+        // A read that was cancelled before it began returns at once, as with Pipe, and does not count as the first.
         if (BeginsOnLoop && !Volatile.Read(ref _cancelRequested))
         {
             BeginsOnLoop = false;
@@ -135,7 +146,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                     return new ValueTask<ReadResult>(result);
                 }
 
-                // What was deferred has to leave before the reader waits for an answer to it, or soon after.
+                // Deferred output leaves before the reader waits for an answer to it, or soon after.
                 sendFirst = _connection.Output.TryBeginAnswer();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
@@ -240,7 +251,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
             _state = WaitState.Scheduled;
         }
 
-        // Never on the caller's stack, which may hold locks of its own.
+        // Never on the caller's stack, because the caller may hold locks of its own.
         ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 

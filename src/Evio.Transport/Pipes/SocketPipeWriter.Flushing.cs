@@ -3,12 +3,14 @@ using System.IO.Pipelines;
 
 namespace Evio.Transport.Pipes;
 
-/// <content>Flushing, on the writing thread and under the gate but where it says otherwise, and flushes that wait.</content>
+/// <content>Flushing, and flushes that wait. Members run on the writing thread and under the gate unless they say otherwise.</content>
 internal sealed partial class SocketPipeWriter
 {
-    /// <summary>Makes what was written the sender's. No flush waits.</summary>
+    /// <summary>Hands what was written to the sender. No flush may be waiting.</summary>
     /// <param name="sends">Whether the caller now owns the sending side.</param>
-    /// <param name="next">What else it has to do for the flush. For both there is <see cref="GoOnFlushing"/>, to be called after leaving the gate.</param>
+    /// <param name="next">
+    /// What else the caller has to do for the flush. <see cref="GoOnFlushing"/> does both, after the caller has left the gate.
+    /// </param>
     /// <param name="cancellationToken">The flush's.</param>
     private ValueTask<FlushResult> BeginFlush(out bool sends, out DeferredFlush.Preparation next, CancellationToken cancellationToken)
     {
@@ -17,7 +19,7 @@ internal sealed partial class SocketPipeWriter
         return sends ? default : FinishFlush(cancellationToken);
     }
 
-    /// <summary>Does what <see cref="BeginFlush"/> says, out of the gate.</summary>
+    /// <summary>Does what <see cref="BeginFlush"/> asks for. Outside of the gate.</summary>
     private ValueTask<FlushResult> GoOnFlushing(
         ValueTask<FlushResult> flush, bool sends, DeferredFlush.Preparation next, CancellationToken cancellationToken)
     {
@@ -50,7 +52,7 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Goes on with the block that the last flush has left, unless the sender has given it back.</summary>
+    /// <summary>Takes the parked tail block back, unless the sender has taken it.</summary>
     private void ReclaimTail()
     {
         if (_tail is null && Volatile.Read(ref _parkedTail) is not null)
@@ -59,10 +61,10 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Takes the block that the last flush has left from the writer, unless he has come back to it. Under the gate.</summary>
+    /// <summary>Takes the parked tail block for the sender, unless the writer has taken it back. Under the gate.</summary>
     private bool TryTakeParkedTail()
     {
-        // Looked at first: most sends find none.
+        // Read first, because most sends find none.
         if (_parkedTail is null || Interlocked.Exchange(ref _parkedTail, null) is null)
         {
             return false;
@@ -110,7 +112,9 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Adds blocks, one behind the other, to those that were opened since the last flush. By the writing thread, which has reclaimed the tail.</summary>
+    /// <summary>
+    /// Adds a chain of blocks to those that were opened since the last flush. By the writing thread, which has reclaimed the tail.
+    /// </summary>
     [MemberNotNull(nameof(_tail))]
     private void Link(BufferSegment first, BufferSegment last)
     {
@@ -126,7 +130,7 @@ internal sealed partial class SocketPipeWriter
         _tail = last;
     }
 
-    /// <summary>Makes all that was written the sender's; the block in use is shared with it.</summary>
+    /// <summary>Hands all that was written to the sender. The block in use is shared with the sender.</summary>
     private void Commit()
     {
         ReclaimTail();
@@ -155,18 +159,20 @@ internal sealed partial class SocketPipeWriter
         }
         else if (!_sending)
         {
-            // The block that was shared before, if another one has taken its place.
+            // Releases the block that was shared before, if another one has taken its place.
             ReleaseSent(0);
         }
     }
 
-    /// <summary>
-    /// After a flush: an idle connection holds no block, and one with output that waits goes on with the block in use, so that a peer that does not read has no
-    /// block for each little flush. It is not taken from under a user who asked for memory before the flush and advances after it, which Pipe permits.
-    /// </summary>
+    /// <summary>Parks or releases the block in use after a flush.</summary>
+    /// <remarks>
+    /// An idle connection holds no block. A connection with pending output goes on with the block in use, so that a peer that does not read
+    /// does not occupy a block for each small flush. The block stays in use while memory is handed out, because <see cref="Pipe"/> permits
+    /// a caller to ask for memory before a flush and to advance after it.
+    /// </remarks>
     private void ParkTail()
     {
-        // A write may have come in between, since a flush sends outside of the gate.
+        // A write may have come in between, because a flush sends outside of the gate.
         if (_handedOut || _unlinked is not null || _unflushed > 0)
         {
             return;
@@ -183,7 +189,7 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Leaves the block in use to the sender, which gives it back. The next write opens a new one.</summary>
+    /// <summary>Leaves the block in use to the sender, which releases it. The next write opens a new one.</summary>
     private void Detach()
     {
         _tail = null;
@@ -198,8 +204,9 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Whether the flush is deferred.</summary>
-    /// <param name="next">What <see cref="Defer"/> has to do then, after leaving the gate.</param>
+    /// <summary>Defers the flush, if more output is likely to come soon.</summary>
+    /// <param name="next">What <see cref="Defer"/> has to do then, after the caller has left the gate.</param>
+    /// <returns>Whether the flush is deferred.</returns>
     private bool TryDefer(out DeferredFlush.Preparation next)
     {
         next = DeferredFlush.Preparation.None;
@@ -208,8 +215,8 @@ internal sealed partial class SocketPipeWriter
             return false;
         }
 
-        // A client flushes once for a request, and may wait for the answer on this very thread. A loop that runs no user code, or a thread of the user's, would only hand over
-        // to the pool what it can do itself.
+        // A client is excluded: it flushes once for a request, and may wait for the answer on this very thread. A loop that runs no user
+        // code, and a thread of the application, would only hand to the pool what they can do themselves.
         var isInCall = UserCalls.IsInside;
         return !_connection.IsOutbound && (isInCall || Thread.CurrentThread.IsThreadPoolThread) &&
             (_deferred ??= new DeferredFlush(this)).TryJoin(Environment.CurrentManagedThreadId, isInCall, out next);
@@ -253,7 +260,7 @@ internal sealed partial class SocketPipeWriter
     }
 
     /// <summary>Ends the wait of a flush. Under the gate.</summary>
-    /// <returns>What the caller has to have told to the user after leaving it.</returns>
+    /// <returns>The operation that the caller has to complete after leaving the gate.</returns>
     private PendingFlush EndWait(bool isCanceled = false)
     {
         _waiting = false;
@@ -262,7 +269,10 @@ internal sealed partial class SocketPipeWriter
         return _pendingFlush;
     }
 
-    /// <summary>Has an ended flush told to the user, who began another one without waiting for that. Under the gate, which costs those alone who do so.</summary>
+    /// <summary>
+    /// Queues the completion of an ended flush whose caller has begun another one without waiting for it. Under the gate, which costs only
+    /// such callers.
+    /// </summary>
     private static void QueueForgotten(PendingFlush? ended)
     {
         if (ended is not null)
@@ -271,7 +281,7 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>The token of a flush that waits, or waited, was cancelled.</summary>
+    /// <summary>The token of a flush that waits, or has waited, was cancelled.</summary>
     internal void OnTokenCancelled(PendingFlush flush)
     {
         lock (_gate)
@@ -294,7 +304,7 @@ internal sealed partial class SocketPipeWriter
         return result;
     }
 
-    /// <summary>Sends what was deferred, whichever thread it waits for.</summary>
+    /// <summary>Sends the deferred output, whichever thread it waits for.</summary>
     internal void SendAllDeferred()
     {
         lock (_gate)
@@ -308,7 +318,7 @@ internal sealed partial class SocketPipeWriter
         _ = Send(Sender.Other);
     }
 
-    /// <summary>Sends what waits for the calling thread, which is through with user code.</summary>
+    /// <summary>Sends the output that waits for the calling thread, which has finished user code.</summary>
     internal void SendDeferred()
     {
         lock (_gate)
@@ -322,7 +332,7 @@ internal sealed partial class SocketPipeWriter
         _ = Send(Sender.Other);
     }
 
-    /// <summary>Sends what waits for the end of a work item of the pool, or for its turn there.</summary>
+    /// <summary>Sends the output that waits for the end of a work item of the pool, or for its turn in the pool's queue.</summary>
     internal void SendQueued()
     {
         bool again;
@@ -342,8 +352,8 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Sends what has waited for too long. On the monitor's thread.</summary>
-    /// <returns>Whether something waits that may come to that.</returns>
+    /// <summary>Sends output that was deferred for too long. On the monitor's thread.</summary>
+    /// <returns>Whether the monitor has to check again.</returns>
     internal bool CheckDeferred()
     {
         lock (_gate)
@@ -358,11 +368,14 @@ internal sealed partial class SocketPipeWriter
         return Send(Sender.Monitor);
     }
 
-    /// <summary>The reader is about to wait: what waits for its thread leaves before, unless that sends for several calls. Under the gate.</summary>
+    /// <summary>
+    /// Begins to send the output that waits for the calling thread, before the reader waits; not if the thread sends at the end of a batch.
+    /// Under the gate.
+    /// </summary>
     /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
     internal bool TryBeginAnswer() =>
         _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside, UserCalls.IsInBatch) && TryBeginSend();
 
-    /// <summary>User code of this connection is about to run. Under the gate.</summary>
+    /// <summary>Notes that user code of this connection is about to run. Under the gate.</summary>
     internal void NoteUserCall() => _deferred?.NoteUserCall();
 }

@@ -7,16 +7,17 @@ namespace Evio.Transport.Pipes;
 /// <content>The socket's side: what is flushed, events, sending, and the end.</content>
 internal sealed partial class SocketPipeWriter
 {
-    /// <summary>How often a thread that is through with user code sends for one connection before it leaves the rest.</summary>
+    /// <summary>The number of sends that a thread makes for one connection after user code, before it leaves the rest.</summary>
     private const int MaxSendsForOthers = 2;
 
-    // The sender's: the blocks from _head to _last, of which _pending bytes from _headIndex on are flushed and not yet taken by the kernel.
+    // Of the sender: the blocks from _head to _last. _pending of their bytes, from _headIndex on, are flushed and not yet taken by the
+    // kernel.
     private BufferSegment? _head;
     private BufferSegment? _last;
     private int _headIndex;
     private long _pending;
 
-    // The block among them that the writing thread may still be filling, or null. The sender does not give it back.
+    // The block among them that the writing thread may still be filling, or null. The sender does not release it.
     private BufferSegment? _shared;
 
     private bool _sending;
@@ -44,13 +45,13 @@ internal sealed partial class SocketPipeWriter
     }
 
     /// <summary>
-    /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more; then gives the ownership back. A flush that may go
-    /// on runs its user's code in here, on this thread or on the thread pool as the options say.
+    /// Sends, as the owner of <see cref="_sending"/>, until all is sent or the kernel takes no more. Then it gives the ownership back. A
+    /// flush that may continue runs its caller's code in here, on this thread or on the thread pool as the options say.
     /// </summary>
     internal void Send() => Send(Sender.User);
 
     /// <inheritdoc cref="Send()"/>
-    /// <returns>Whether the monitor has left something for its next look.</returns>
+    /// <returns>Whether the monitor has left something for its next tick.</returns>
     private bool Send(Sender sender)
     {
         PendingFlush? ended = null;
@@ -69,13 +70,13 @@ internal sealed partial class SocketPipeWriter
                 again = Account(result, offered);
                 if (again && sender == Sender.Monitor && _deferred!.TryRenew())
                 {
-                    // A writer who is as quick would have the monitor send for ever.
+                    // A writer that is as fast would keep the monitor sending for ever.
                     isLeft = true;
                     again = _sending = false;
                 }
                 else if (again && sender == Sender.Other && ++sends == MaxSendsForOthers)
                 {
-                    // The same. Nobody owns it meanwhile: the monitor sends it if the pool has no thread.
+                    // Likewise. No thread owns the sending side meanwhile. If the pool has no thread, the monitor sends the rest.
                     next = _deferred!.HandToAny();
                     isLeftToPool = true;
                     again = _sending = false;
@@ -118,12 +119,12 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>What follows the last send of an owner of the sending side, who is none any more.</summary>
+    /// <summary>Does what follows the last send, after the ownership of the sending side was given back.</summary>
     private void FinishSend(IoResult result, bool isClosed, PendingFlush? ended)
     {
         if (isClosed)
         {
-            // The blocks are back, which the connection's end has waited for.
+            // The connection's end has waited for the blocks, which are released now.
             _connection.NoteOneEndOnPool();
         }
 
@@ -139,7 +140,9 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>The connection is gone: what is buffered is discarded, and flushes say "completed" from now on.</summary>
+    /// <summary>
+    /// Ends the output: the connection is gone, buffered bytes are discarded, and flushes return "completed" from now on.
+    /// </summary>
     internal void Close()
     {
         PendingFlush ended;
@@ -185,7 +188,7 @@ internal sealed partial class SocketPipeWriter
 
     private IoResult SendOnce(out long offered)
     {
-        // While this thread owns the sending side nobody else moves _head, and the flushed bytes stay as they are. _pending may grow.
+        // While this thread owns the sending side, no other thread moves _head, and the flushed bytes stay as they are. _pending may grow.
         var left = Volatile.Read(ref _pending);
         var head = _head!;
         var first = head.Filled(_headIndex, left);
@@ -211,7 +214,7 @@ internal sealed partial class SocketPipeWriter
         return _connection.Socket.Send(((ReadOnlySpan<ReadOnlyMemory<byte>>)memories)[..count]);
     }
 
-    /// <summary>Counts what a send came to, and gives the ownership back if that was the last one for now. Under the gate.</summary>
+    /// <summary>Counts the result of a send, and gives the ownership back if that was the last one for now. Under the gate.</summary>
     /// <returns>Whether the owner goes on sending.</returns>
     private bool Account(IoResult result, long offered)
     {
@@ -248,7 +251,7 @@ internal sealed partial class SocketPipeWriter
         return _sending;
     }
 
-    /// <summary>Moves on by what was sent, and gives back the blocks that are done with. Under the gate.</summary>
+    /// <summary>Advances by what was sent, and releases the blocks that are done with. Under the gate.</summary>
     private void ReleaseSent(int count)
     {
         _headIndex += count;
@@ -266,7 +269,7 @@ internal sealed partial class SocketPipeWriter
         }
     }
 
-    /// <summary>Gives back all blocks but the shared one, unless they are being sent from: then the sender does it. Under the gate.</summary>
+    /// <summary>Releases all blocks but the shared one. If they are being sent from, the sender releases them. Under the gate.</summary>
     private void DiscardFlushed()
     {
         if (_sending)
@@ -290,8 +293,8 @@ internal sealed partial class SocketPipeWriter
 
     private void FinishIfDrained()
     {
-        // Without the lock for the many sends before the last one: who completes the writer while somebody sends is seen by him, having had the lock
-        // before his Account.
+        // Without the lock, for the many sends before the last one. A sender sees a Complete that came during its send, because Complete
+        // has had the lock before the sender's Account.
         if (!Volatile.Read(ref _completed))
         {
             return;
@@ -310,16 +313,21 @@ internal sealed partial class SocketPipeWriter
         _connection.OnOutputFinished();
     }
 
-    /// <summary>On whose behalf a thread sends.</summary>
+    /// <summary>The kind of thread that sends.</summary>
     private enum Sender : byte
     {
-        /// <summary>The connection's user's, or the loop's.</summary>
+        /// <summary>A thread of the connection's user code, or the loop.</summary>
         User,
 
-        /// <summary>A thread that may be in the middle of another connection's user code: whatever may run user code is left to the thread pool.</summary>
+        /// <summary>
+        /// A thread that may be in the middle of another connection's user code. Whatever may run user code is left to the thread pool.
+        /// </summary>
         Other,
 
-        /// <summary>The monitor's, whom others wait for: the same, and it sends what there was, and not what comes meanwhile.</summary>
+        /// <summary>
+        /// The monitor, on which other connections depend. As for <see cref="Other"/>; and it sends what there was, and not what comes
+        /// meanwhile.
+        /// </summary>
         Monitor,
     }
 

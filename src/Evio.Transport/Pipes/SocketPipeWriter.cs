@@ -4,29 +4,36 @@ using System.IO.Pipelines;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// The output of a connection: a <see cref="PipeWriter"/> that sends to the socket itself, straight from its pooled blocks and, as a rule, on the thread
-/// that flushes. The loop finishes what the kernel would not take. The contract is that of <see cref="Pipe"/>'s writer.
+/// The output of a connection: a <see cref="PipeWriter"/> that sends to the socket itself, straight from its pooled blocks and, as a rule,
+/// on the thread that flushes. The loop sends what the kernel did not take. It keeps the contract of <see cref="Pipe"/>'s writer.
 /// </summary>
 /// <remarks>
 /// <para>
-/// <see cref="GetMemory"/> and <see cref="Advance"/> belong to the one thread that writes, and take no lock: they touch blocks that no sender has
-/// seen, and the free end of <see cref="_tail"/>. Everything else is guarded by the connection's gate, which is never held during a system call or
-/// a callback, but for the pool's when a write rents a block. Whoever sets <see cref="_sending"/> owns the socket's sending side, and the flushed bytes, until it clears it.
+/// <see cref="GetMemory"/> and <see cref="Advance"/> belong to the one thread that writes, and take no lock: they touch blocks that no
+/// sender has seen, and the free end of <see cref="_tail"/>. The connection's gate guards everything else. It is never held during a system
+/// call or a callback, except for a call of the pool when a write rents a block. The thread that sets <see cref="_sending"/> owns the
+/// socket's sending side, and the flushed bytes, until it clears it.
 /// </para>
 /// <para>
-/// Edge-triggered epoll(7) reports room once, when the kernel has refused some before: a send that is taken only in part, or not at all, leaves
-/// <see cref="_blocked"/>, and the next writable event sends on. An event during the send is kept in <see cref="_roomAgain"/>, which is
-/// cleared <i>before</i> each send, and makes it repeat.
+/// Edge-triggered epoll(7) reports room once, when the kernel has refused some before. A send that is taken only in part, or not at all,
+/// sets <see cref="_blocked"/>, and the next writable event continues it. An event during the send is kept in <see cref="_roomAgain"/>,
+/// which is cleared <i>before</i> each send, and makes the send repeat.
 /// </para>
-/// <para>This file is the user's side, with the part about flushing; the part about sending is the socket's.</para>
+/// <para>
+/// This file and <c>SocketPipeWriter.Flushing.cs</c> are the caller's side. <c>SocketPipeWriter.Sending.cs</c> is the socket's side.
+/// </para>
 /// <para>A flush may be <i>deferred</i>: more output is about to come, and one send will take it all (<see cref="DeferredFlush"/>).</para>
 /// </remarks>
 internal sealed partial class SocketPipeWriter : PipeWriter
 {
-    /// <summary>A larger block is not opened unless it is asked for: with twice as much, responses of 1 MiB were a tenth slower.</summary>
+    /// <summary>
+    /// The largest block in bytes that is opened without being asked for. With twice as much, responses of 1 MiB were a tenth slower.
+    /// </summary>
     private const int MaxBlock = 32 * 1024;
 
-    /// <summary>The longest write that is copied under the gate, for which the loop may wait. Longer ones are copied before.</summary>
+    /// <summary>
+    /// The longest write in bytes that is copied under the gate, for which the loop may wait. Longer ones are copied before.
+    /// </summary>
     private const int MaxCopiedUnderGate = 16 * 1024;
 
     private readonly EvioConnection _connection;
@@ -35,24 +42,27 @@ internal sealed partial class SocketPipeWriter : PipeWriter
     private readonly long _pauseAt;
     private readonly long _resumeBelow;
 
-    // The writing thread's: the block that it fills, the first of those that it opened since the last flush, what it wrote since then, and before.
+    // Of the writing thread: the block that it fills, and the first block that it has opened since the last flush. Then the number of bytes
+    // written since then, the number in the last flush, and whether memory is handed out.
     private BufferSegment? _tail;
     private BufferSegment? _unlinked;
     private long _unflushed;
     private long _lastFlushed;
     private bool _handedOut;
 
-    // That block while its writer is away after a flush that has left something to send, so that an idle connection holds none: of the writer, who comes back to
-    // it, and the sender, who is done with it, the first to take it from here has it. Taken with an interlocked exchange, since the writer has no lock.
+    // The parked tail block: the block in use after a flush that has left something to send. The writer takes it when it comes back, or the
+    // sender takes it when all is sent, so that an idle connection holds none. The first to take it owns it. It is taken with an
+    // interlocked exchange, because the writer has no lock.
     private BufferSegment? _parkedTail;
 
-    // Made by the first flush that is deferred.
+    // Created by the first flush that is deferred.
     private DeferredFlush? _deferred;
 
     private bool _completed;
     private bool _closed;
 
-    // Whether a flush waits for room, and what its user holds, or held: it serves the next one, too, unless its completion is still on its way.
+    // Whether a flush waits for room, and the operation that its caller holds, or has held. It serves the next flush as well, unless its
+    // completion is still under way.
     private bool _waiting;
     private bool _cancelRequested;
     private PendingFlush? _pendingFlush;
@@ -70,7 +80,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
 
     public override long UnflushedBytes => _unflushed;
 
-    /// <summary>Whether the user has completed it.</summary>
+    /// <summary>Whether the application has completed the writer.</summary>
     internal bool IsComplete => _completed;
 
     /// <summary>Whether a flush is deferred.</summary>
@@ -83,7 +93,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
         ReclaimTail();
         if (_tail is null || _tail.Free.Length < Math.Max(sizeHint, 1))
         {
-            // As much as there is already, or was in the last flush, may well come again.
+            // As many bytes as are written already, or were in the last flush, may well come again.
             var opened = _blocks.Open(sizeHint, expected: (int)Math.Min(Math.Max(_unflushed, _lastFlushed), MaxBlock));
             Link(opened, opened);
         }
@@ -110,9 +120,10 @@ internal sealed partial class SocketPipeWriter : PipeWriter
     }
 
     /// <remarks>
-    /// As with <see cref="Pipe"/>, and other than the memory of <see cref="GetMemory"/>, this may meet a <see cref="Complete"/>, or another write: a server broadcasts to a connection whose
-    /// handler returns at that moment. Each write arrives whole, or is refused. Bytes are copied under the gate, or into blocks that nobody else knows, so that no block that is being filled goes back to the
-    /// pool, or out.
+    /// As with <see cref="Pipe"/>, and unlike the use of the memory of <see cref="GetMemory"/>, this may run at the same time as
+    /// <see cref="Complete"/>, or another write. A server broadcasts to a connection whose handler returns at that moment, for example.
+    /// Each write arrives whole, or is refused. Bytes are copied under the gate, or into blocks that no other thread knows. So no block
+    /// goes back to the pool, or is sent, while it is being filled.
     /// </remarks>
     public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
     {
@@ -127,11 +138,11 @@ internal sealed partial class SocketPipeWriter : PipeWriter
                 ThrowIfCompleted();
                 if (_closed)
                 {
-                    // As Pipe does: nobody is there to read it, so nothing is copied, and no cancellation is told of.
+                    // As Pipe does: the reader is gone, so nothing is copied, and no cancellation is reported.
                     return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
                 }
 
-                // Before anything is taken over: a refused write leaves nothing behind.
+                // Checked before any byte is taken, so that a refused write leaves nothing behind.
                 if (cancellationToken.IsCancellationRequested)
                 {
                     return ValueTask.FromCanceled<FlushResult>(cancellationToken);
@@ -200,7 +211,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
             ended = EndWait(isCanceled: true);
         }
 
-        // Never on the caller's stack, which may hold locks of its own.
+        // Never on the caller's stack, because the caller may hold locks of its own.
         ThreadPool.UnsafeQueueUserWorkItem(ended, preferLocal: false);
     }
 

@@ -3,49 +3,53 @@ using System.Threading.Tasks.Sources;
 namespace Evio.Transport.Pipes;
 
 /// <summary>
-/// The user's code, as far as it runs because a reader or writer has completed what that waited for. What it flushes, to whatever connection, waits for its end; or for the end of the calls that the
-/// thread makes one after the other, when this is one of them.
+/// User code that runs because a reader or a writer has completed a wait. Output that it flushes, to whatever connection, is deferred to
+/// the end of the code. If the thread makes several such calls in a row, the output is deferred to the end of that batch.
 /// </summary>
 internal sealed class UserCalls : IThreadPoolWorkItem
 {
-    /// <summary>The longest list that a thread keeps for its next calls.</summary>
+    /// <summary>The largest capacity of the list that a thread keeps for its next calls.</summary>
     private const int MaxKept = 256;
 
     [ThreadStatic]
     private static UserCalls? OfThisThread;
 
-    // What waits for the end of the calls that the thread is in, or of those before in the same batch; from _begin on, of the innermost one. Some of it may have left by then.
+    // The flushes that are deferred to the end of the thread's current calls, or of earlier calls of the same batch. Those from _begin on
+    // belong to the innermost call. Some of them may have been sent by then.
     private List<DeferredFlush> _deferred = [];
     private int _begin;
     private int _depth;
     private bool _isInBatch;
 
-    /// <summary>Whether the calling thread is inside of it.</summary>
+    /// <summary>Whether the calling thread is inside of user code.</summary>
     internal static bool IsInside => OfThisThread is { _depth: > 0 };
 
-    /// <summary>Whether the calling thread is making one of several calls, after the last of which it sends.</summary>
+    /// <summary>Whether the calling thread makes a call of a batch, after the last of which it sends.</summary>
     internal static bool IsInBatch => OfThisThread is { _isInBatch: true };
 
-    /// <summary>Has output sent at the end of the innermost call, or, if that is one of several, of the last of these. On a thread that is inside.</summary>
+    /// <summary>
+    /// Defers output to the end of the innermost call, or, if that call belongs to a batch, to the end of the batch. The calling thread is
+    /// inside of user code.
+    /// </summary>
     internal static void Defer(DeferredFlush flush)
     {
         var calls = OfThisThread!;
 
-        // One connection, as a rule, that has sent in between.
+        // The last flush in the list is usually this one, of the same connection, which has sent in between.
         if (calls._deferred.Count == calls._begin || calls._deferred[^1] != flush)
         {
             calls._deferred.Add(flush);
         }
     }
 
-    /// <summary>Makes one of several calls.</summary>
-    /// <returns>What is to be executed after the last of them, if anything waits for that.</returns>
+    /// <summary>Makes one call of a batch.</summary>
+    /// <returns>The flush that is to be executed after the last call, if output is deferred to that.</returns>
     internal static IThreadPoolWorkItem? RunInBatch(IThreadPoolWorkItem call)
     {
         var calls = OfThisThread ??= new UserCalls();
         if (calls._isInBatch)
         {
-            // Within one of them.
+            // A call within a call of the batch.
             call.Execute();
             return null;
         }
@@ -57,7 +61,7 @@ internal sealed class UserCalls : IThreadPoolWorkItem
         }
         catch
         {
-            // Whoever gets it may not come back for the rest.
+            // The code that catches the exception may not execute the flush.
             calls._isInBatch = false;
             calls.SendDeferred();
             throw;
@@ -67,7 +71,7 @@ internal sealed class UserCalls : IThreadPoolWorkItem
         return calls._deferred.Count > 0 ? calls : null;
     }
 
-    /// <summary>Completes a wait, with an exception if there is one. The user's code runs in here.</summary>
+    /// <summary>Completes a wait, with an exception if there is one. User code runs in here.</summary>
     internal static void Complete<T>(ref ManualResetValueTaskSourceCore<T> wait, T result, Exception? failure)
     {
         var calls = OfThisThread ??= new UserCalls();
@@ -111,7 +115,7 @@ internal sealed class UserCalls : IThreadPoolWorkItem
         }
         finally
         {
-            // One that was interrupted the monitor sends; the others come when this is called again.
+            // The monitor sends the flush that an exception has interrupted. The others are sent when this is called again.
             _deferred.RemoveRange(_begin, next - _begin);
             if (_deferred.Count == 0 && _deferred.Capacity > MaxKept)
             {
