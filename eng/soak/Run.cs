@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using Evio.Bench;
-using Evio.Transport;
 using Evio.Transport.Native;
 
 namespace Evio.Soak;

@@ -25,7 +25,7 @@ public sealed class EvioServer : IAsyncDisposable
     private readonly ServerLoop[] _loops;
     private readonly List<IServerListener> _listeners = [];
     private readonly CancellationTokenSource _stoppingToken = new();
-    private readonly TaskCompletionSource _hurry = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _deadlineEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _stopping;
     private volatile bool _serving;
@@ -201,12 +201,12 @@ public sealed class EvioServer : IAsyncDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(deadline ?? TimeSpan.Zero, TimeSpan.Zero, nameof(deadline));
         Stop(deadline ?? Events.CloseTimeout);
-        return cancellationToken.CanBeCanceled ? HurryWhenCancelledAsync(cancellationToken) : Completion;
+        return cancellationToken.CanBeCanceled ? EndDeadlineWhenCancelledAsync(cancellationToken) : Completion;
     }
 
-    private async Task HurryWhenCancelledAsync(CancellationToken cancellationToken)
+    private async Task EndDeadlineWhenCancelledAsync(CancellationToken cancellationToken)
     {
-        using (cancellationToken.UnsafeRegister(static server => ((EvioServer)server!)._hurry.TrySetResult(), this))
+        using (cancellationToken.UnsafeRegister(static server => ((EvioServer)server!)._deadlineEnded.TrySetResult(), this))
         {
             await Completion.ConfigureAwait(false);
         }
@@ -332,9 +332,9 @@ public sealed class EvioServer : IAsyncDisposable
         // Each step runs even if the one before has failed, so that no thread and no descriptor is left behind. A step that user code holds
         // up by keeping a loop completes when that code returns.
         var began = Stopwatch.GetTimestamp();
-        await AttemptAsync(CloseListenersAsync, Left()).ConfigureAwait(false);
-        await AttemptAsync(() => Task.WhenAll(_loops.Select(loop => CloseConnectionsAsync(loop, deadline))), Left()).ConfigureAwait(false);
-        await AttemptAsync(() => _group.DisposeAsync().AsTask(), Left()).ConfigureAwait(false);
+        await RunStepAsync(CloseListenersAsync, Left()).ConfigureAwait(false);
+        await RunStepAsync(() => Task.WhenAll(_loops.Select(loop => CloseConnectionsAsync(loop, deadline))), Left()).ConfigureAwait(false);
+        await RunStepAsync(() => _group.DisposeAsync().AsTask(), Left()).ConfigureAwait(false);
 
         if (_failure is { } failure)
         {
@@ -358,7 +358,7 @@ public sealed class EvioServer : IAsyncDisposable
 
         TimeSpan Left()
         {
-            if (_hurry.Task.IsCompleted)
+            if (_deadlineEnded.Task.IsCompleted)
             {
                 return TimeSpan.Zero;
             }
@@ -377,7 +377,7 @@ public sealed class EvioServer : IAsyncDisposable
             return;
         }
 
-        if (await Task.WhenAny(emptied.Task, _hurry.Task).ConfigureAwait(false) == _hurry.Task)
+        if (await Task.WhenAny(emptied.Task, _deadlineEnded.Task).ConfigureAwait(false) == _deadlineEnded.Task)
         {
             _ = loop.Loop.TryPostInternal(_ => loop.Stop(TimeSpan.Zero, emptied), null);
         }
@@ -388,11 +388,11 @@ public sealed class EvioServer : IAsyncDisposable
     /// <summary>Waits for a task until the time is up or the deadline is ended early.</summary>
     private async Task<bool> IsCompletedInTimeAsync(Task work, TimeSpan maxWait)
     {
-        _ = await Task.WhenAny(EventLoopGroup.IsCompletedWithinAsync(work, maxWait), _hurry.Task).ConfigureAwait(false);
+        _ = await Task.WhenAny(EventLoopGroup.IsCompletedWithinAsync(work, maxWait), _deadlineEnded.Task).ConfigureAwait(false);
         return work.IsCompleted;
     }
 
-    private async Task AttemptAsync(Func<Task> step, TimeSpan maxWait)
+    private async Task RunStepAsync(Func<Task> step, TimeSpan maxWait)
     {
         try
         {

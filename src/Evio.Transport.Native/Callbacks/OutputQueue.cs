@@ -5,7 +5,8 @@ using Evio.Transport.Native.Sockets;
 namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>
-/// The output of a connection that the kernel has not taken yet, in order. Used by the connection's loop only, or by the thread of its blocked callback.
+/// The output of a connection that the kernel has not taken yet, in order. Used by the connection's loop only, or by the thread of its
+/// blocked callback.
 /// </summary>
 internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connection) : IBufferWriter<byte>
 {
@@ -49,7 +50,9 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         Length += send.Data.Length;
     }
 
-    /// <summary>Removes a caller's memory, unless a part of it was sent. The empty block stays in the queue until the blocks before it are sent.</summary>
+    /// <summary>
+    /// Removes a caller's memory, unless a part of it was sent. The empty block stays in the queue until the blocks before it are sent.
+    /// </summary>
     internal bool TryWithdraw(PendingSend send)
     {
         if (send.Task.IsCompleted || send.Block is not { Sent: 0 } block)

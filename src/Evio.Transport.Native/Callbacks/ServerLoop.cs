@@ -3,7 +3,9 @@ using Evio.Transport.Native.Sockets;
 
 namespace Evio.Transport.Native.Callbacks;
 
-/// <summary>The part of a server that belongs to one loop: its connections, and the buffers that they share. Used by the loop only.</summary>
+/// <summary>
+/// The part of a server that belongs to one loop: its connections, and the buffers that they share. Used by the loop only.
+/// </summary>
 internal sealed class ServerLoop(EvioServer server, EventLoop loop)
 {
     /// <summary>The size of an input buffer in bytes. Larger input comes in several callbacks.</summary>
@@ -39,7 +41,10 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
     }
 
-    /// <summary>The buffer for input that closing connections drop. Not an input buffer, because <see cref="Events.Data"/> of one connection may close another one.</summary>
+    /// <summary>
+    /// The buffer for input that closing connections drop. Not an input buffer, because <see cref="Events.Data"/> of one connection may
+    /// close another one.
+    /// </summary>
     internal byte[] DrainBuffer => _drainBuffer ??= GC.AllocateUninitializedArray<byte>(InputBufferSize);
 
     /// <summary>Opens a connection that was accepted or dialled.</summary>
@@ -66,7 +71,10 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
     }
 
-    /// <summary>Closes all connections, and those that are opened later. Each has until the deadline to send its pending output. A second call may shorten the deadline.</summary>
+    /// <summary>
+    /// Closes all connections, and those that are opened later. Each has until the deadline to send its pending output. A second call may
+    /// shorten the deadline.
+    /// </summary>
     internal void Stop(TimeSpan deadline, TaskCompletionSource emptied)
     {
         _stopping = true;
@@ -123,7 +131,9 @@ internal sealed class ServerLoop(EvioServer server, EventLoop loop)
         }
     }
 
-    /// <summary>When the next tick is due: a whole number of delays after the last one was, so that ticks do not drift, and not before now.</summary>
+    /// <summary>
+    /// When the next tick is due: a whole number of delays after the last one was, so that ticks do not drift, and not before now.
+    /// </summary>
     /// <param name="due">When the last tick was due.</param>
     /// <param name="delay">The delay, more than zero.</param>
     /// <param name="now">The moment. Ticks that were due before it are left out.</param>

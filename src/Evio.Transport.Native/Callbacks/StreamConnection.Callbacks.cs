@@ -4,9 +4,10 @@ namespace Evio.Transport.Native.Callbacks;
 
 /// <summary>The callbacks of a connection, and what happens when one does not return.</summary>
 /// <remarks>
-/// In an adaptive server a thread can lose the loop in a callback. Then the callback is <i>blocked</i>: only its thread writes to the output, and the loop queues everything else that happens to the connection
-/// (<see cref="AfterCallback"/>). When the callback returns, its thread posts the rest of its work to the loop, which goes on with the connection. Each step of that can block, too, so this class checks after each step
-/// whether the thread still owns the loop.
+/// In an adaptive server a thread can lose the loop in a callback. Then the callback is <i>blocked</i>: only its thread writes to the
+/// output, and the loop queues everything else that happens to the connection (<see cref="AfterCallback"/>). When the callback returns, its
+/// thread posts the rest of its work to the loop, which goes on with the connection. Each step of that can block, too, so this class checks
+/// after each step whether the thread still owns the loop.
 /// </remarks>
 internal sealed partial class StreamConnection
 {
@@ -70,7 +71,10 @@ internal sealed partial class StreamConnection
     /// <param name="input">Its input.</param>
     /// <param name="buffer">The loop's buffer that holds the input; <see langword="null"/> if none does.</param>
     /// <param name="rest">What follows the callback, on the loop, if the caller does not go on.</param>
-    /// <returns>Whether the caller goes on. Otherwise the callback runs on another thread, or the loop is another thread's, and <paramref name="rest"/> follows.</returns>
+    /// <returns>
+    /// Whether the caller goes on. Otherwise the callback runs on another thread, or the loop is another thread's, and
+    /// <paramref name="rest"/> follows.
+    /// </returns>
     private bool TryCall(DataCallback callback, ReadOnlySpan<byte> input, byte[]? buffer, Action<StreamConnection> rest)
     {
         if (Loop.Ownership.IsSaturated)
@@ -183,7 +187,8 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>
-    /// Runs what a blocked callback has held up: the rest of its work, then what was queued. When a callback in one of these blocks, the others wait for that one.
+    /// Runs what a blocked callback has held up: the rest of its work, then what was queued. When a callback in one of these blocks, the
+    /// others wait for that one.
     /// </summary>
     private void Resume(Action<StreamConnection>? rest)
     {
@@ -294,7 +299,9 @@ internal sealed partial class StreamConnection
         }
     }
 
-    /// <summary>Has the loop remove the connection after its last callback was blocked and has returned. A loop that has ended keeps no connections.</summary>
+    /// <summary>
+    /// Has the loop remove the connection after its last callback was blocked and has returned. A loop that has ended keeps no connections.
+    /// </summary>
     private void PostRemove() => _ = Loop.TryPostWhileEnding(
         static state =>
         {

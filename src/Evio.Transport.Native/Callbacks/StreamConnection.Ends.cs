@@ -117,7 +117,8 @@ internal sealed partial class StreamConnection
     }
 
     /// <summary>
-    /// Receives and drops what has arrived: unread input would turn the close into a reset, which can overtake the last output (RFC 2525, 2.17). Bounded to <see cref="MaxReceivesPerTurn"/> buffers.
+    /// Receives and drops what has arrived: unread input would turn the close into a reset, which can overtake the last output (RFC 2525,
+    /// 2.17). Bounded to <see cref="MaxReceivesPerTurn"/> buffers.
     /// </summary>
     private void Drain()
     {

@@ -16,8 +16,8 @@ namespace Evio.Transport.Native.Callbacks;
 ///  Detaching  Close: Closing                             noticed by the owner  Detached
 ///  Closed, Detached: nothing is called any more
 /// </code>
-/// An error, an exception of a callback and the close time-out lead to Closed from every state, without the rest of the output. This file has the open connection; its end, its callbacks and the calls of other threads have files of
-/// their own.
+/// An error, an exception of a callback and the close time-out lead to Closed from every state, without the rest of the output. This file
+/// has the open connection; its end, its callbacks and the calls of other threads have files of their own.
 /// </remarks>
 internal sealed partial class StreamConnection : Connection, IStreamHandler
 {
@@ -226,7 +226,10 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     {
     }
 
-    /// <summary>Receives and calls <see cref="Events.Data"/> until the socket is drained, the output has reached its high-water mark, or it is the other connections' turn.</summary>
+    /// <summary>
+    /// Receives and calls <see cref="Events.Data"/> until the socket is drained, the output has reached its high-water mark, or it is the
+    /// other connections' turn.
+    /// </summary>
     private void Read()
     {
         for (var i = 0; _readable && !_paused && _state == State.Open && !_inputEnded && _callbacks == 0; i++)
@@ -243,8 +246,8 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
                 return;
             }
 
-            // Cleared before the receive, so that an event during the receive counts again. A receive that does not fill the buffer has drained the socket, unless the end of the input is ahead, which gets no event of its own
-            // (epoll(7)).
+            // Cleared before the receive, so that an event during the receive counts again. A receive that does not fill the buffer has
+            // drained the socket, unless the end of the input is ahead, which gets no event of its own (epoll(7)).
             _readable = false;
             var buffer = _owner.RentInputBuffer();
             var result = _channel.Receive(buffer);
@@ -320,7 +323,8 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
     }
 
     /// <summary>
-    /// Follows everything that may have written output or requested an end: sends, resumes reading below the low-water mark, and ends the connection when nothing is pending. Requests of a callback are served after it has returned.
+    /// Follows everything that may have written output or requested an end: sends, resumes reading below the low-water mark, and ends the
+    /// connection when nothing is pending. Requests of a callback are served after it has returned.
     /// </summary>
     private void EndTurn()
     {

@@ -18,9 +18,9 @@ internal static unsafe class SocketCalls
     /// <returns>The descriptor, or below zero.</returns>
     internal static int Accept(int descriptor, byte* address, uint* length) => Platform.HasSocketFlags
         ? Libc.accept4(descriptor, address, length, Platform.SOCK_NONBLOCK | Platform.SOCK_CLOEXEC)
-        : AcceptPlainly(descriptor, address, length);
+        : AcceptPortably(descriptor, address, length);
 
-    internal static int AcceptPlainly(int descriptor, byte* address, uint* length) => SetUp(Libc.accept(descriptor, address, length));
+    internal static int AcceptPortably(int descriptor, byte* address, uint* length) => SetUp(Libc.accept(descriptor, address, length));
 
     /// <summary>
     /// Does what the flags of socket(2) and accept4(2) would do. A child process that is started between the calls inherits the socket.
@@ -106,7 +106,7 @@ internal static unsafe class SocketCalls
             return;
         }
 
-        ResetPlainly(descriptor);
+        ResetPortably(descriptor);
     }
 
     private const int SizeOfUnspecified = 28;
@@ -114,7 +114,7 @@ internal static unsafe class SocketCalls
     /// <summary>
     /// Makes close(2) reset the connection (<c>struct linger { int l_onoff; int l_linger; }</c>), and wakes threads that wait for input.
     /// </summary>
-    internal static void ResetPlainly(int descriptor)
+    internal static void ResetPortably(int descriptor)
     {
         var linger = stackalloc int[2] { 1, 0 };
         _ = Libc.setsockopt(descriptor, Platform.SOL_SOCKET, Platform.SO_LINGER, linger, 2 * sizeof(int));
@@ -127,9 +127,9 @@ internal static unsafe class SocketCalls
     /// <returns>Their number, or below zero if the first could not be received.</returns>
     internal static int ReceiveMessages(int descriptor, MessageSlot* messages, int count) => Platform.IsLinux
         ? Libc.recvmmsg(descriptor, messages, (uint)count, 0, null)
-        : ReceiveMessagesPlainly(descriptor, messages, count);
+        : ReceiveMessagesPortably(descriptor, messages, count);
 
-    internal static int ReceiveMessagesPlainly(int descriptor, MessageSlot* messages, int count)
+    internal static int ReceiveMessagesPortably(int descriptor, MessageSlot* messages, int count)
     {
         for (var i = 0; i < count; i++)
         {
@@ -149,9 +149,9 @@ internal static unsafe class SocketCalls
     /// <returns>Their number, or below zero if the first could not be sent.</returns>
     internal static int SendMessages(int descriptor, MessageSlot* messages, int count) => Platform.IsLinux
         ? Libc.sendmmsg(descriptor, messages, (uint)count, Platform.MSG_NOSIGNAL)
-        : SendMessagesPlainly(descriptor, messages, count);
+        : SendMessagesPortably(descriptor, messages, count);
 
-    internal static int SendMessagesPlainly(int descriptor, MessageSlot* messages, int count)
+    internal static int SendMessagesPortably(int descriptor, MessageSlot* messages, int count)
     {
         for (var i = 0; i < count; i++)
         {

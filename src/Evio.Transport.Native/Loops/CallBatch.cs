@@ -5,12 +5,13 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>Calls that one thread makes in a row, and the flush that they share.</summary>
 /// <remarks>
 /// <para>
-/// A send right after another send costs less than a send between two handlers: the network stack's code is still in the processor's caches, and a receiver on the same machine that the first send woke
-/// is awake for the next.
+/// A send right after another send costs less than a send between two handlers: the network stack's code is still in the processor's
+/// caches, and a receiver on the same machine that the first send woke is awake for the next.
 /// </para>
 /// <para>
-/// A peer waits for what is flushed. The flush runs when the thread has no more calls to make, and otherwise after the first call that ends later than <see cref="Limit"/> after the batch began or was flushed last. A call may block, so
-/// the connections whose output is deferred are monitored as well (<see cref="EventLoop.Watch"/>).
+/// A peer waits for what is flushed. The flush runs when the thread has no more calls to make, and otherwise after the first call that ends
+/// later than <see cref="Limit"/> after the batch began or was flushed last. A call may block, so the connections whose output is deferred
+/// are monitored as well (<see cref="EventLoop.Watch"/>).
 /// </para>
 /// <para>The batch belongs to its thread, not to a loop. A thread that has lost its loop in a call runs the flush itself.</para>
 /// </remarks>
@@ -74,7 +75,7 @@ internal sealed class CallBatch
         _flush = null;
         try
         {
-            LoopThread.Persist(
+            LoopThread.RetryOnInterrupt(
                 static flush =>
                 {
                     flush.Execute();

@@ -20,7 +20,8 @@ namespace Evio.Transport.Native.Loops;
 internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, LoopThreads threads, LoopScheduling scheduling)
 {
     /// <summary>
-    /// A call that runs longer than this is treated as slow the next time. For a call that lost its loop the time counts from that moment: a thread that was only preempted on a busy machine mostly returns earlier.
+    /// A call that runs longer than this is treated as slow the next time. For a call that lost its loop the time counts from that moment:
+    /// a thread that was only preempted on a busy machine mostly returns earlier.
     /// </summary>
     internal static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
 
@@ -76,7 +77,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
             case LoopCallCost.Blocking:
                 RunBeside(call, RunMeasured);
                 break;
-            case LoopCallCost.Awaiting when !loop.Dispatcher!.IsStuck:
+            case LoopCallCost.Awaiting when !loop.Dispatcher!.IsPoolStarved:
                 loop.Dispatcher.Add(call);
                 break;
             default:
@@ -153,7 +154,10 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
             (this, place));
     }
 
-    /// <summary>Hands the loop off and runs a call on this thread; or has the thread pool run it, if this thread must keep the loop or there is no thread for it.</summary>
+    /// <summary>
+    /// Hands the loop off and runs a call on this thread; or has the thread pool run it, if this thread must keep the loop or there is no
+    /// thread for it.
+    /// </summary>
     private void RunBeside(ILoopCall call, Action<ILoopCall> run)
     {
         var isHandedOff = false;

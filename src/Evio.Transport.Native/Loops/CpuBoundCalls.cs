@@ -1,6 +1,9 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>The calls of a group that were CPU-bound the last time. As many run at once as there are processors; the others are queued, since they would only compete for processors with each other and with the loops.</summary>
+/// <summary>
+/// The calls of a group that were CPU-bound the last time. As many run at once as there are processors; the others are queued, since they
+/// would only compete for processors with each other and with the loops.
+/// </summary>
 internal sealed class CpuBoundCalls(int limit)
 {
     private readonly Lock _lock = new();
@@ -8,12 +11,15 @@ internal sealed class CpuBoundCalls(int limit)
     private int _running;
 
     /// <summary>
-    /// How long a call is queued before it runs anyway. The calls before it may compute for longer, may block this time, or may even wait for it. The thread pool also waits for half a second before it adds a thread.
+    /// How long a call is queued before it runs anyway. The calls before it may compute for longer, may block this time, or may even wait
+    /// for it. The thread pool also waits for half a second before it adds a thread.
     /// </summary>
     internal static TimeSpan MaxWaitForProcessor => TimeSpan.FromMilliseconds(500);
 
     /// <summary>Begins a call, or queues it.</summary>
-    /// <returns>Null when the caller has to run the call, and to ask for the <see cref="Next"/> one afterwards; otherwise its place in the queue.</returns>
+    /// <returns>
+    /// Null when the caller has to run the call, and to ask for the <see cref="Next"/> one afterwards; otherwise its place in the queue.
+    /// </returns>
     internal LinkedListNode<ILoopCall>? BeginOrWait(ILoopCall call)
     {
         lock (_lock)

@@ -6,7 +6,10 @@ namespace Evio.Transport.Native;
 /// <content>The life of an event: passes of the loop, one after the other, then its beginning and its end.</content>
 public sealed partial class EventLoop
 {
-    /// <summary>Runs passes: descriptors, posted calls, timers, wait. The first pass begins at the position where the previous owner went into its call.</summary>
+    /// <summary>
+    /// Runs passes: descriptors, posted calls, timers, wait. The first pass begins at the position where the previous owner went into its
+    /// call.
+    /// </summary>
     /// <returns>False when another thread owns the loop by now; true when the loop is to end.</returns>
     private bool TryGoOn(LoopThread thread)
     {
@@ -187,7 +190,7 @@ public sealed partial class EventLoop
         catch (Exception exception)
         {
             Report(exception);
-            target.OnFault(exception);
+            target.OnHandlerException(exception);
         }
     }
 
@@ -259,7 +262,8 @@ public sealed partial class EventLoop
             }
             catch (ThreadInterruptedException) when (thread.Loop == this)
             {
-                // User code has called Thread.Interrupt for this thread, which ended its next wait for a lock. The pass goes on from the position that the loop has stored.
+                // User code has called Thread.Interrupt for this thread, which ended its next wait for a lock. The pass goes on from the
+                // position that the loop has stored.
             }
         }
     }
@@ -311,8 +315,8 @@ public sealed partial class EventLoop
         {
             _work.BeginEnd();
 
-            // Closing a target may post work, and posted work (a connection in transit, for example) may bring another target. The queue is closed last, so that calls of other threads
-            // still run here until then, and not at the same time as this.
+            // Closing a target may post work, and posted work (a connection in transit, for example) may bring another target. The queue is
+            // closed last, so that calls of other threads still run here until then, and not at the same time as this.
             do
             {
                 foreach (var target in _registrations.Snapshot())

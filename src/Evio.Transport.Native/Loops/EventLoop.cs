@@ -4,11 +4,15 @@ using Evio.Transport.Native.Polling;
 
 namespace Evio.Transport.Native;
 
-/// <summary>One poller with its descriptors, timers and posted calls, run by one thread at a time. An <see cref="EventLoopGroup"/> makes the loops.</summary>
+/// <summary>
+/// One poller with its descriptors, timers and posted calls, run by one thread at a time. An <see cref="EventLoopGroup"/> makes the loops.
+/// </summary>
 /// <remarks>
 /// <para>
-/// A pass handles the events that the poller reported, then the posted calls, then the timers that are due, and then waits (<see cref="TryGoOn"/>). The position within the pass is kept in this object, not on a stack. When a
-/// thread does not return from a call, another thread goes on from that position (<see cref="LoopOwnership"/>). The first thread notices when it returns, and unwinds without touching the loop.
+/// A pass handles the events that the poller reported, then the posted calls, then the timers that are due, and then waits
+/// (<see cref="TryGoOn"/>). The position within the pass is kept in this object, not on a stack. When a thread does not return from a call,
+/// another thread goes on from that position (<see cref="LoopOwnership"/>). The first thread notices when it returns, and unwinds without
+/// touching the loop.
 /// </para>
 /// <para><see cref="CallPlacement"/> decides on which thread a call of the application runs.</para>
 /// </remarks>
@@ -31,7 +35,8 @@ public sealed partial class EventLoop
     // While the loop ends, no call is begun in which it could be lost: the thread that ends it keeps it. Read from any thread.
     private volatile bool _ending;
 
-    // The position within the pass: the number of events that the last wait brought, and the next of them. The work queue knows its own position.
+    // The position within the pass: the number of events that the last wait brought, and the next of them. The work queue knows its own
+    // position.
     private int _eventCount;
     private int _nextEvent;
     private long _passBegan;
@@ -43,7 +48,7 @@ public sealed partial class EventLoop
         _poller = poller;
         Meter = meter;
         TaskScheduler = new LoopTaskScheduler(this);
-        _timers = new TimerQueue(() => _ = TryPostWhileEnding(static loop => ((EventLoop)loop!)._timers.TidyAsAsked(), this));
+        _timers = new TimerQueue(() => _ = TryPostWhileEnding(static loop => ((EventLoop)loop!)._timers.CompactIfRequested(), this));
         _scheduling = options.Scheduling;
         Ownership = new LoopOwnership(this, threads, IsAdaptive);
         _placement = new CallPlacement(this, Ownership, threads, _scheduling);
@@ -53,12 +58,14 @@ public sealed partial class EventLoop
     /// <summary>The loop's position in its group, from 0.</summary>
     public int Index { get; }
 
-    /// <summary>Whether the caller runs on this loop. In code that may block, in an adaptive group, the answer can change at any moment.</summary>
+    /// <summary>
+    /// Whether the caller runs on this loop. In code that may block, in an adaptive group, the answer can change at any moment.
+    /// </summary>
     public bool IsCurrent => Ownership.IsCurrent;
 
     /// <summary>
-    /// Whether the loop has ended, or is about to: its group is disposed, or its poller has failed (<see cref="EventLoopGroupOptions.OnLoopFailed"/>). It gets no connections
-    /// any more. From any thread.
+    /// Whether the loop has ended, or is about to: its group is disposed, or its poller has failed
+    /// (<see cref="EventLoopGroupOptions.OnLoopFailed"/>). It gets no connections any more. From any thread.
     /// </summary>
     public bool HasEnded => _ending;
 
@@ -88,15 +95,16 @@ public sealed partial class EventLoop
 
     /// <summary>Runs tasks on the loop, in order with the posted calls. From any thread.</summary>
     /// <remarks>
-    /// What a task awaits, without <c>ConfigureAwait(false)</c>, continues on the loop: <c>Task.Factory.StartNew(RunAsync, token, TaskCreationOptions.None, loop.TaskScheduler).Unwrap()</c>. For blocking the rules of
+    /// What a task awaits, without <c>ConfigureAwait(false)</c>, continues on the loop: <c>Task.Factory.StartNew(RunAsync, token,
+    /// TaskCreationOptions.None, loop.TaskScheduler).Unwrap()</c>. For blocking the rules of
     /// <see cref="TryPost(Action{object?}, object?)"/> hold. Tasks that are queued when the loop has ended run on the thread pool.
     /// </remarks>
     public TaskScheduler TaskScheduler { get; }
 
     /// <summary>Has the loop make a call, after those posted before. To be used from any thread, also from the loop's own.</summary>
     /// <param name="callback">
-    /// The call. Unless the group is adaptive it must not block. There it may, and those posted later are made meanwhile, beside it: what calls share needs
-    /// synchronization. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
+    /// The call. Unless the group is adaptive it must not block. There it may, and those posted later are made meanwhile, beside it: what
+    /// calls share needs synchronization. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
     /// </param>
     /// <param name="state">Handed to <paramref name="callback"/>.</param>
     /// <returns>False when the loop has ended; the call will not be made.</returns>
@@ -122,8 +130,8 @@ public sealed partial class EventLoop
     internal bool TryPostWhileEnding(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: true);
 
     /// <summary>
-    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise as a posted call, also while the loop ends. After the loop's end the call runs on the calling thread, because no other thread uses
-    /// the loop's state then.
+    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise as a posted call, also while the loop ends.
+    /// After the loop's end the call runs on the calling thread, because no other thread uses the loop's state then.
     /// </summary>
     internal void RunOnLoop(Action<object?> callback, object? state)
     {
@@ -153,7 +161,8 @@ public sealed partial class EventLoop
     /// <summary>Has the loop make a call after a delay. To be used from any thread.</summary>
     /// <param name="delay">At least this long; the loop's time has the resolution of a millisecond.</param>
     /// <param name="callback">
-    /// The call. Unless the group is adaptive it must not block. What it throws goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
+    /// The call. Unless the group is adaptive it must not block. What it throws goes to
+    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
     /// </param>
     /// <param name="state">Handed to <paramref name="callback"/>.</param>
     /// <returns>The timer, which can be called off. Timers that are pending when the loop ends are dropped.</returns>
@@ -191,10 +200,13 @@ public sealed partial class EventLoop
         return timer;
     }
 
-    /// <summary>Has the monitor of the loops check deferred work until it is done, so that it is finished even if the caller's thread blocks. From any thread.</summary>
+    /// <summary>
+    /// Has the monitor of the loops check deferred work until it is done, so that it is finished even if the caller's thread blocks. From
+    /// any thread.
+    /// </summary>
     /// <param name="watched">
-    /// The work. It is checked every one to four milliseconds, until it answers <see langword="false"/> or the group is disposed. Its first exception goes to
-    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
+    /// The work. It is checked every one to four milliseconds, until it answers <see langword="false"/> or the group is disposed. Its first
+    /// exception goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>.
     /// </param>
     public void Watch(IWatched watched)
     {
@@ -203,16 +215,19 @@ public sealed partial class EventLoop
     }
 
     /// <summary>
-    /// Runs code that may block, where <see cref="EventLoopGroupOptions.Scheduling"/> says: on the calling thread, the loop's, before this returns; or on the
-    /// thread pool. In an adaptive group code that computed for long the last time may also run later, and on another thread of the group.
+    /// Runs code that may block, where <see cref="EventLoopGroupOptions.Scheduling"/> says: on the calling thread, the loop's, before this
+    /// returns; or on the thread pool. In an adaptive group code that computed for long the last time may also run later, and on another
+    /// thread of the group.
     /// </summary>
     /// <param name="call">
-    /// The code. What it throws comes out of here; or, where it ran later, goes to <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was at once left to the thread
-    /// pool, ends the process as anything unhandled there.
+    /// The code. What it throws comes out of here; or, where it ran later, goes to
+    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was at once left to the thread pool, ends the process as
+    /// anything unhandled there.
     /// </param>
     /// <remarks>
-    /// To be used on the loop, outside of such code; elsewhere the code runs on the thread pool, or, in a group that is <see cref="LoopScheduling.Inline"/>, at once.
-    /// In an adaptive group the caller may have lost the loop when this returns (<see cref="IsCurrent"/>), and must then leave alone what belongs to it.
+    /// To be used on the loop, outside of such code; elsewhere the code runs on the thread pool, or, in a group that is
+    /// <see cref="LoopScheduling.Inline"/>, at once. In an adaptive group the caller may have lost the loop when this returns
+    /// (<see cref="IsCurrent"/>), and must then leave alone what belongs to it.
     /// </remarks>
     public void Invoke(ILoopCall call)
     {
@@ -221,7 +236,8 @@ public sealed partial class EventLoop
     }
 
     /// <summary>
-    /// Has the next wait of the loop ignore descriptors and wait for posted calls only. The workers that still handle the events of this pass are not interrupted then, and the next poll brings more events at once. On the loop.
+    /// Has the next wait of the loop ignore descriptors and wait for posted calls only. The workers that still handle the events of this
+    /// pass are not interrupted then, and the next poll brings more events at once. On the loop.
     /// </summary>
     /// <param name="limit">The longest wait. A posted call or a due timer ends it early.</param>
     internal void DeferPolling(TimeSpan limit)
@@ -237,7 +253,9 @@ public sealed partial class EventLoop
 
     internal void ConnectionRemoved() => Interlocked.Decrement(ref _connectionCount);
 
-    /// <summary>Adds a target, which is told when the loop ends, and gets the events of descriptors that are registered with its token.</summary>
+    /// <summary>
+    /// Adds a target, which is told when the loop ends, and gets the events of descriptors that are registered with its token.
+    /// </summary>
     internal ulong Add(in LoopOwner owner, IPollTarget target)
     {
         owner.Verify();

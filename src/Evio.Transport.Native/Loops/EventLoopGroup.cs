@@ -117,7 +117,7 @@ public sealed partial class EventLoopGroup : IAsyncDisposable, IDisposable
         {
             for (var i = 0; i < count; i++)
             {
-                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new SignalPoller() : Poller.Create(options.Poller), _threads);
+                _loops[i] = new EventLoop(this, i, options, _metrics.ForLoop(i), managed ? new WakeOnlyPoller() : Poller.Create(options.Poller), _threads);
             }
 
             _monitor = CreateMonitor(options);

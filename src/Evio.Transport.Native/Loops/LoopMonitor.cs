@@ -30,8 +30,9 @@ internal enum MonitorSample : byte
 
 /// <summary>Finds calls that do not return, and deferred work that is not done. Sleeps while there are none.</summary>
 /// <remarks>
-/// A tick costs about twenty microseconds, nearly all of it for the wake-up, which a server whose handlers never block should not pay a thousand times per second. So the next tick comes after one millisecond when a call was seen,
-/// and after four otherwise. For a while after a stalled call every tick comes after one millisecond.
+/// A tick costs about twenty microseconds, nearly all of it for the wake-up, which a server whose handlers never block should not pay a
+/// thousand times per second. So the next tick comes after one millisecond when a call was seen, and after four otherwise. For a while
+/// after a stalled call every tick comes after one millisecond.
 /// </remarks>
 internal sealed class LoopMonitor
 {
@@ -46,7 +47,8 @@ internal sealed class LoopMonitor
     private const int SamplesAfterStall = 256;
 
     /// <summary>
-    /// The number of idle ticks before the monitor sleeps. To wake it costs the loop a system call, which a server with some hundred requests per second should not pay for each of them.
+    /// The number of idle ticks before the monitor sleeps. To wake it costs the loop a system call, which a server with some hundred
+    /// requests per second should not pay for each of them.
     /// </summary>
     private const int SamplesBeforeSleep = 4;
 
@@ -88,20 +90,23 @@ internal sealed class LoopMonitor
     /// <summary>Checks deferred work at each tick until it is done. From any thread.</summary>
     internal void Watch(IWatched watched)
     {
-        _ = LoopThread.Persist(static adding => adding.Monitor.TryAdd(adding.Watched), (Monitor: this, Watched: watched));
+        _ = LoopThread.RetryOnInterrupt(static adding => adding.Monitor.TryAdd(adding.Watched), (Monitor: this, Watched: watched));
 
         // Either this thread sees that the monitor sleeps, or the monitor sees the work before it sleeps.
         Interlocked.MemoryBarrier();
         Touch();
     }
 
-    /// <summary>Wakes the monitor if it sleeps. After a call has begun, and <see cref="IMonitored.IsBusy"/> was made true with a full fence. From any thread.</summary>
+    /// <summary>
+    /// Wakes the monitor if it sleeps. After a call has begun, and <see cref="IMonitored.IsBusy"/> was made true with a full fence. From
+    /// any thread.
+    /// </summary>
     internal void Touch()
     {
         if (Volatile.Read(ref _asleep))
         {
             // The thread is in a call already, so an interruption (Thread.Interrupt) must not throw here.
-            LoopThread.Persist(Wake);
+            LoopThread.RetryOnInterrupt(Wake);
         }
     }
 
@@ -135,7 +140,7 @@ internal sealed class LoopMonitor
             return;
         }
 
-        var thread = new Thread(() => LoopThread.Persist(Run)) { IsBackground = true, Name = _name };
+        var thread = new Thread(() => LoopThread.RetryOnInterrupt(Run)) { IsBackground = true, Name = _name };
         thread.UnsafeStart();
         _thread = thread;
     }

@@ -3,8 +3,9 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>Which thread owns a loop, and how the loop changes owners.</summary>
 /// <remarks>
 /// <para>
-/// One thread at a time owns everything that belongs to a loop. In an adaptive group the owner can lose the loop while it executes a call: the monitor retakes the loop from a call that does not return, and gives it to another
-/// thread. Code after a call therefore checks the result of the method that ended the call, and code that may run inside of a call asks by <see cref="Enter"/>.
+/// One thread at a time owns everything that belongs to a loop. In an adaptive group the owner can lose the loop while it executes a call:
+/// the monitor retakes the loop from a call that does not return, and gives it to another thread. Code after a call therefore checks the
+/// result of the method that ended the call, and code that may run inside of a call asks by <see cref="Enter"/>.
 /// </para>
 /// <code>
 ///  the calling thread...                          Enter              the loop meanwhile
@@ -14,8 +15,9 @@ namespace Evio.Transport.Native.Loops;
 ///  is in a call, and has lost the loop            no owner           it is another thread's
 /// </code>
 /// <para>
-/// <see cref="TryBeginCall"/> begins a call in which the loop can be lost, if the group is adaptive, and <see cref="TryReturnFromCall"/> ends it. <see cref="TryHandOff"/> gives the loop away
-/// before a call that is expected to be slow. A <see cref="LoopHold"/> forbids both on its thread. One word holds the owner's epoch and changes by compare-and-swap (<see cref="OwnershipWord"/>).
+/// <see cref="TryBeginCall"/> begins a call in which the loop can be lost, if the group is adaptive, and <see cref="TryReturnFromCall"/>
+/// ends it. <see cref="TryHandOff"/> gives the loop away before a call that is expected to be slow. A <see cref="LoopHold"/> forbids both
+/// on its thread. One word holds the owner's epoch and changes by compare-and-swap (<see cref="OwnershipWord"/>).
 /// </para>
 /// </remarks>
 internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool isAdaptive) : IMonitored
@@ -35,11 +37,16 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     /// <summary>Whether so many threads are blocked that this loop hands calls that may block to the thread pool. By the owner.</summary>
     internal bool IsSaturated => threads.IsSaturated && !loop.HasEnded;
 
-    /// <summary>The calling thread, if it is the owner and may begin a call in which it can lose the loop: it is in no call, and under no <see cref="LoopHold"/>.</summary>
+    /// <summary>
+    /// The calling thread, if it is the owner and may begin a call in which it can lose the loop: it is in no call, and under no
+    /// <see cref="LoopHold"/>.
+    /// </summary>
     internal LoopThread? ThreadThatMayCall =>
         isAdaptive && LoopThread.Current is { InCall: false, Holds: 0 } thread && thread.Loop == loop && !loop.HasEnded ? thread : null;
 
-    /// <summary>Whether a <see cref="LoopHold"/> of the calling thread keeps this loop, which could be lost otherwise. By the owner.</summary>
+    /// <summary>
+    /// Whether a <see cref="LoopHold"/> of the calling thread keeps this loop, which could be lost otherwise. By the owner.
+    /// </summary>
     internal bool IsHeld => isAdaptive && !loop.HasEnded && LoopThread.Current is { Holds: > 0 } thread && thread.Loop == loop;
 
     /// <summary>The unique number of the user code that keeps the loop at the moment; 0 when there is none. From any thread.</summary>
@@ -111,7 +118,8 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     }
 
     /// <summary>
-    /// Begins a call for code that is no <see cref="ILoopCall"/>, if the group is adaptive. By the owner, which ends it by <see cref="TryReturnFromCall"/>.
+    /// Begins a call for code that is no <see cref="ILoopCall"/>, if the group is adaptive. By the owner, which ends it by
+    /// <see cref="TryReturnFromCall"/>.
     /// </summary>
     /// <returns>False when the loop cannot be lost in the code.</returns>
     internal bool TryBeginCall()
@@ -189,8 +197,9 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
 }
 
 /// <summary>
-/// The answer of <see cref="LoopOwnership.Enter"/>. While one that <see cref="IsOwner"/> is not disposed of, its holder may touch what belongs to the loop. The members that do (registrations, shared
-/// blocks) ask for it as an argument, and refuse one whose thread has lost the loop in a call since.
+/// The answer of <see cref="LoopOwnership.Enter"/>. While one that <see cref="IsOwner"/> is not disposed of, its holder may touch what
+/// belongs to the loop. The members that do (registrations, shared blocks) ask for it as an argument, and refuse one whose thread has lost
+/// the loop in a call since.
 /// </summary>
 /// <param name="ownership">The loop's; <see langword="null"/> when the caller is not the owner.</param>
 /// <param name="interrupted">The calling thread, if it is in a call, which goes on afterwards.</param>

@@ -13,7 +13,7 @@ internal sealed class LoopThread
     private readonly string _name;
     private readonly object _signal = new();
     private EventLoop? _assigned;
-    private bool _dismissed;
+    private bool _exitRequested;
     private int? _processor;
 
     // The nesting depth of calls that keep the thread's loop, and a number that changes with each beginning and end of one.
@@ -83,7 +83,7 @@ internal sealed class LoopThread
         Epoch = epoch;
 
         // No thread runs the loop until this is done.
-        Persist(() => Signal(loop));
+        RetryOnInterrupt(() => Signal(loop));
     }
 
     private bool Signal(EventLoop loop)
@@ -97,11 +97,11 @@ internal sealed class LoopThread
     }
 
     /// <summary>Lets the thread end. It has no loop.</summary>
-    internal void Dismiss()
+    internal void RequestExit()
     {
         lock (_signal)
         {
-            _dismissed = true;
+            _exitRequested = true;
             Monitor.Pulse(_signal);
         }
     }
@@ -146,14 +146,14 @@ internal sealed class LoopThread
     {
         OnThisThread = this;
         AmbientState.Begin();
-        while (Persist(WaitForLoop) is { } loop)
+        while (RetryOnInterrupt(WaitForLoop) is { } loop)
         {
             Loop = loop;
             loop.Run(this);
             Loop = null;
             InCall = false;
             Holds = 0;
-            if (!Persist(Park))
+            if (!RetryOnInterrupt(Park))
             {
                 return;
             }
@@ -166,10 +166,10 @@ internal sealed class LoopThread
     /// Runs code that waits for locks, and repeats it if the thread was interrupted. A handler, or a watchdog that has the thread from a
     /// handler, may have called Thread.Interrupt. That ends the next wait with an exception, before the code has done anything.
     /// </summary>
-    internal static T Persist<T>(Func<T> action) => Persist(static action => action(), action);
+    internal static T RetryOnInterrupt<T>(Func<T> action) => RetryOnInterrupt(static action => action(), action);
 
-    /// <inheritdoc cref="Persist{T}"/>
-    internal static T Persist<TState, T>(Func<TState, T> action, TState state)
+    /// <inheritdoc cref="RetryOnInterrupt{T}"/>
+    internal static T RetryOnInterrupt<TState, T>(Func<TState, T> action, TState state)
     {
         while (true)
         {
@@ -188,7 +188,7 @@ internal sealed class LoopThread
     {
         lock (_signal)
         {
-            while (_assigned is null && !_dismissed)
+            while (_assigned is null && !_exitRequested)
             {
                 // After the timeout the thread asks to end, because another thread may be giving it a loop at this moment.
                 if (!Monitor.Wait(_signal, LoopThreads.IdleTimeout) && _assigned is null && _threads.TryRemoveParked(this))

@@ -3,12 +3,14 @@ using System.Diagnostics;
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// The threads of a group: an owner for each loop and, in an adaptive group, blocked threads (which lost their loop in a call that has not returned) and parked threads (which were blocked and wait for another loop).
+/// The threads of a group: an owner for each loop and, in an adaptive group, blocked threads (which lost their loop in a call that has not
+/// returned) and parked threads (which were blocked and wait for another loop).
 /// </summary>
 /// <remarks>
 /// <para>
-/// With <see cref="EventLoopGroupOptions.MaxBlockedThreads"/> blocked threads the group is <see cref="IsSaturated"/>, and its loops hand further calls to the thread pool. Each loop may be in a call at that moment and lose its thread as
-/// well, so there are never more threads than that number and twice the loops together.
+/// With <see cref="EventLoopGroupOptions.MaxBlockedThreads"/> blocked threads the group is <see cref="IsSaturated"/>, and its loops hand
+/// further calls to the thread pool. Each loop may be in a call at that moment and lose its thread as well, so there are never more threads
+/// than that number and twice the loops together.
 /// </para>
 /// <para>While the system starts no thread, each loop keeps its thread, and the monitor tries again.</para>
 /// </remarks>
@@ -122,7 +124,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     {
         if (!TryPark(thread))
         {
-            thread.Dismiss();
+            thread.RequestExit();
         }
     }
 
@@ -147,7 +149,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     }
 
     /// <summary>Counts a thread that hands its loop off as blocked.</summary>
-    internal void NoteBlocked(LoopThread thread) => LoopThread.Persist(() =>
+    internal void NoteBlocked(LoopThread thread) => LoopThread.RetryOnInterrupt(() =>
     {
         lock (_lock)
         {
@@ -230,7 +232,10 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
         }
     }
 
-    /// <summary>Ends the threads, after all loops have ended, and waits for them. Blocked threads are not waited for; they end when their call returns.</summary>
+    /// <summary>
+    /// Ends the threads, after all loops have ended, and waits for them. Blocked threads are not waited for; they end when their call
+    /// returns.
+    /// </summary>
     internal void Close()
     {
         LoopThread[] ending;
@@ -244,7 +249,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
 
         foreach (var thread in ending)
         {
-            thread.Dismiss();
+            thread.RequestExit();
             thread.Join();
         }
     }

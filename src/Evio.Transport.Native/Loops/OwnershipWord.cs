@@ -1,10 +1,13 @@
 namespace Evio.Transport.Native.Loops;
 
-/// <summary>The owner of a job that one thread does at a time (a loop, or a queue of calls) and that its owner can lose while it is in a call.</summary>
+/// <summary>
+/// The owner of a job that one thread does at a time (a loop, or a queue of calls) and that its owner can lose while it is in a call.
+/// </summary>
 /// <remarks>
 /// <para>
-/// One word holds the epoch of the ownership, and a bit that is set while the owner is in a call. Every call begins a new epoch, so the same word at two samples means the same call. A transition writes the whole word at once.
-/// Only the owner knows the epoch and makes transitions, except <see cref="TryRetake"/>, which any thread may make. A transition that can race with a retake is a compare-and-swap.
+/// One word holds the epoch of the ownership, and a bit that is set while the owner is in a call. Every call begins a new epoch, so the
+/// same word at two samples means the same call. A transition writes the whole word at once. Only the owner knows the epoch and makes
+/// transitions, except <see cref="TryRetake"/>, which any thread may make. A transition that can race with a retake is a compare-and-swap.
 /// </para>
 /// <code>
 ///               working, epoch n       in a call, epoch n
@@ -15,8 +18,8 @@ namespace Evio.Transport.Native.Loops;
 ///  TryRetake    refused                working, n + 1, of another thread
 /// </code>
 /// <para>
-/// A thread that has lost the job still holds the epoch n, which the word never has again. Its attempts to return fail, so it touches nothing of the job. Epochs have 63 bits: they last for 292 years at a billion calls per
-/// second.
+/// A thread that has lost the job still holds the epoch n, which the word never has again. Its attempts to return fail, so it touches
+/// nothing of the job. Epochs have 63 bits: they last for 292 years at a billion calls per second.
 /// </para>
 /// </remarks>
 internal struct OwnershipWord
@@ -40,7 +43,9 @@ internal struct OwnershipWord
 
     internal static bool IsInCall(long word) => (word & 1) != 0;
 
-    /// <summary>Whether the epoch is still this one. From any thread; it stays true only for the owner, and only outside of calls.</summary>
+    /// <summary>
+    /// Whether the epoch is still this one. From any thread; it stays true only for the owner, and only outside of calls.
+    /// </summary>
     internal readonly bool IsEpoch(long epoch) => Volatile.Read(in _word) >> 1 == epoch;
 
     /// <summary>Begins a call. By the owner.</summary>

@@ -51,7 +51,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     private EventLoop Loop => loop;
 
     /// <summary>Whether calls should run elsewhere for now, because the pool has no thread for them.</summary>
-    internal bool IsStuck => Volatile.Read(ref _isStuck);
+    internal bool IsPoolStarved => Volatile.Read(ref _isStuck);
 
     public bool IsBusy => Volatile.Read(ref _active) > 0 || !_ready.IsEmpty;
 
@@ -154,7 +154,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     private static void TakeNext(object? state)
     {
         var dispatcher = (PoolDispatcher)state!;
-        if (dispatcher.IsStuck && dispatcher._ready.TryDequeue(out var call))
+        if (dispatcher.IsPoolStarved && dispatcher._ready.TryDequeue(out var call))
         {
             _ = dispatcher.Loop.TryPostInternal(TakeNext, dispatcher);
             dispatcher.Loop.Invoke(call);

@@ -9,7 +9,7 @@ internal interface IPollTarget
     void OnReady(ReadyEvents events);
 
     /// <summary>Called when <see cref="OnReady"/> has thrown. The target should close itself, and only itself.</summary>
-    void OnFault(Exception exception);
+    void OnHandlerException(Exception exception);
 
     /// <summary>Called when the loop ends. The target closes its descriptor, or moves to another loop.</summary>
     void OnLoopStopping();

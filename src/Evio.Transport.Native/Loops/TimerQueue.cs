@@ -5,11 +5,11 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>A loop's timers, the earliest first and those of the same moment in the order of their creation.</summary>
 /// <remarks>
 /// Any thread cancels timers, but only the loop uses the queue. So a cancelled timer stays until the loop removes it. The loop removes it
-/// when it is the next one, or together with the others when they are more than half of the queue (<see cref="Tidy"/>). The loop checks for
-/// that when it adds a timer and before it waits. A thread that cancels one too many asks for it. So the queue has at most twice as many
-/// entries as there are pending timers, or <see cref="MaxCancelled"/> more. A cancelled timer costs a constant number of steps.
+/// when it is the next one, or together with the others when they are more than half of the queue (<see cref="Compact"/>). The loop checks
+/// for that when it adds a timer and before it waits. A thread that cancels one too many asks for it. So the queue has at most twice as
+/// many entries as there are pending timers, or <see cref="MaxCancelled"/> more. A cancelled timer costs a constant number of steps.
 /// </remarks>
-/// <param name="askToTidy">Has the loop call <see cref="TidyAsAsked"/>. From any thread.</param>
+/// <param name="askToTidy">Has the loop call <see cref="CompactIfRequested"/>. From any thread.</param>
 internal sealed class TimerQueue(Action askToTidy)
 {
     /// <summary>How many cancelled timers the queue keeps, however few are pending.</summary>
@@ -28,11 +28,11 @@ internal sealed class TimerQueue(Action askToTidy)
 
     internal bool IsEmpty => _timers.Count == 0;
 
-    private bool IsCrowded => Volatile.Read(ref _cancelled) > Math.Max(MaxCancelled, _timers.Count / 2);
+    private bool ShouldCompact => Volatile.Read(ref _cancelled) > Math.Max(MaxCancelled, _timers.Count / 2);
 
     internal void Add(LoopTimer timer)
     {
-        Tidy();
+        Compact();
         if (timer.IsPending)
         {
             _timers.Enqueue(timer, (timer.Due, _order++));
@@ -43,18 +43,18 @@ internal sealed class TimerQueue(Action askToTidy)
     internal void NoteCancelled()
     {
         Interlocked.Increment(ref _cancelled);
-        if (IsCrowded && Interlocked.Exchange(ref _asked, 1) == 0)
+        if (ShouldCompact && Interlocked.Exchange(ref _asked, 1) == 0)
         {
             askToTidy();
         }
     }
 
     /// <summary>Tidies the queue after <see cref="NoteCancelled"/> has asked for it.</summary>
-    internal void TidyAsAsked()
+    internal void CompactIfRequested()
     {
         // Cleared first, so that a timer that is cancelled from now on asks again.
         Interlocked.Exchange(ref _asked, 0);
-        Tidy();
+        Compact();
     }
 
     /// <summary>
@@ -62,7 +62,7 @@ internal sealed class TimerQueue(Action askToTidy)
     /// </summary>
     internal int MillisecondsToNext()
     {
-        Tidy();
+        Compact();
         while (_timers.TryPeek(out var timer, out var when))
         {
             if (!timer.IsPending)
@@ -95,9 +95,9 @@ internal sealed class TimerQueue(Action askToTidy)
         return null;
     }
 
-    private void Tidy()
+    private void Compact()
     {
-        if (IsCrowded)
+        if (ShouldCompact)
         {
             RemoveCancelled();
         }

@@ -39,7 +39,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
     private ulong _token;
     private int _closeRequested;
     private bool _ended;
-    private bool _outputShut;
+    private bool _sendShutdown;
 
     // Used on the loop: whether an operation is pending, or its event is on the way. Cleared with the event, so that nothing is awaited
     // twice.
@@ -205,12 +205,12 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     public void ShutdownSend()
     {
-        if (_ended || _outputShut)
+        if (_ended || _sendShutdown)
         {
             return;
         }
 
-        _outputShut = true;
+        _sendShutdown = true;
         try
         {
             _socket.Shutdown(SocketShutdown.Send);
@@ -286,7 +286,7 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
 
-    void IPollTarget.OnFault(Exception exception)
+    void IPollTarget.OnHandlerException(Exception exception)
     {
         Reset();
         Close();

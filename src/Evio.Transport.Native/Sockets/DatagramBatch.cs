@@ -61,10 +61,10 @@ internal sealed unsafe class DatagramBatch
     internal int ReplyCount { get; private set; }
 
     /// <summary>Whether there is room for a reply of any size.</summary>
-    internal bool HasReplyRoom => ReplyBufferSize - _replyBytes >= RoomSize;
+    internal bool HasReplySpace => ReplyBufferSize - _replyBytes >= RoomSize;
 
     /// <summary>The memory for the next reply.</summary>
-    internal Memory<byte> ReplyRoom => _replyBuffer.AsMemory(_replyBytes, RoomSize);
+    internal Memory<byte> ReplyBuffer => _replyBuffer.AsMemory(_replyBytes, RoomSize);
 
     /// <summary>
     /// Receives the waiting datagrams, up to <see cref="Capacity"/>. The datagrams of the last call and the replies to them are dropped.
@@ -114,7 +114,7 @@ internal sealed unsafe class DatagramBatch
         return PacketInfoFormat.Current.Read(_told.AsSpan(index * _toldSize, (int)length));
     }
 
-    /// <summary>Adds what was written to <see cref="ReplyRoom"/> as the reply to a datagram.</summary>
+    /// <summary>Adds what was written to <see cref="ReplyBuffer"/> as the reply to a datagram.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such datagram, or no room for the reply.</exception>
     internal void AddReply(int index, int length)
     {
@@ -154,7 +154,7 @@ internal sealed unsafe class DatagramBatch
 
     /// <summary>Lets the system choose the source of a reply.</summary>
     /// <returns>False when the system chooses it already.</returns>
-    internal bool TryForgetSource(int index)
+    internal bool TryClearSource(int index)
     {
         ThrowUnlessReply(index);
         ref var reply = ref _replies[index].Header;

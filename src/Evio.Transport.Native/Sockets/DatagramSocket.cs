@@ -103,14 +103,14 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         {
             for (_current = 0; _current < batch.Count && _closing == 0; _current++)
             {
-                if (!batch.HasReplyRoom)
+                if (!batch.HasReplySpace)
                 {
                     SendReplies(batch);
                 }
 
                 var datagram = batch.GetDatagram(_current);
                 loop.Meter.Received(datagram.Length);
-                var length = _handler!.OnDatagram(datagram, batch.ReplyRoom);
+                var length = _handler!.OnDatagram(datagram, batch.ReplyBuffer);
                 if (length > 0)
                 {
                     batch.AddReply(_current, length);
@@ -173,7 +173,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
                 DroppedReplies += batch.ReplyCount - next;
                 break;
             }
-            else if (result.Error != SocketError.Interrupted && !batch.TryForgetSource(next))
+            else if (result.Error != SocketError.Interrupted && !batch.TryClearSource(next))
             {
                 // This sender cannot be reached (ENETUNREACH, EHOSTUNREACH, EPERM of a firewall...). The others may be reachable.
                 DroppedReplies++;
@@ -184,7 +184,7 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         batch.ClearReplies();
     }
 
-    void IPollTarget.OnFault(Exception exception)
+    void IPollTarget.OnHandlerException(Exception exception)
     {
         // The handler catches the exceptions of user code. Datagrams that still wait are reported again.
     }

@@ -54,7 +54,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     public void OnReady(ReadyEvents events) => Accept(MaxAcceptsPerEvent);
 
-    public void OnFault(Exception exception)
+    public void OnHandlerException(Exception exception)
     {
         // A callback that notifies of an episode has thrown. Connections that still wait are reported again (level-triggered).
     }
@@ -105,7 +105,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         }
 
         loop = other;
-        if (other.TryPostWhileEnding(static socket => ((ListenSocket)socket!).Arrive(), this))
+        if (other.TryPostWhileEnding(static socket => ((ListenSocket)socket!).AttachToLoop(), this))
         {
             return true;
         }
@@ -114,7 +114,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
         return false;
     }
 
-    private void Arrive()
+    private void AttachToLoop()
     {
         using (var owner = loop.Ownership.Enter())
         {

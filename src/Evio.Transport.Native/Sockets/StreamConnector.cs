@@ -24,8 +24,8 @@ internal sealed class StreamConnector : IPollTarget
     private ulong _token;
     private bool _isRegistered;
     private bool _ended;
-    private LoopTimer? _retry;
-    private LoopTimer? _limit;
+    private LoopTimer? _retryTimer;
+    private LoopTimer? _timeoutTimer;
 
     private StreamConnector(EventLoop loop, EndPoint endPoint, StreamConnectOptions options, Action<StreamSocket> onConnected)
     {
@@ -87,7 +87,7 @@ internal sealed class StreamConnector : IPollTarget
 
             if (_timeout != Timeout.InfiniteTimeSpan)
             {
-                _limit = _loop.ScheduleInternal(_timeout, static connector => ((StreamConnector)connector!).GiveUp(), this);
+                _timeoutTimer = _loop.ScheduleInternal(_timeout, static connector => ((StreamConnector)connector!).OnTimeout(), this);
             }
 
             Attempt();
@@ -121,7 +121,7 @@ internal sealed class StreamConnector : IPollTarget
 
                 break;
             case Errno.EAGAIN when _endPoint is UnixDomainSocketEndPoint:
-                _retry = _loop.ScheduleInternal(BacklogRetry, static connector => ((StreamConnector)connector!).Attempt(), this);
+                _retryTimer = _loop.ScheduleInternal(BacklogRetry, static connector => ((StreamConnector)connector!).Attempt(), this);
                 break;
             default:
                 Fail(ConnectException(errno));
@@ -129,7 +129,7 @@ internal sealed class StreamConnector : IPollTarget
         }
     }
 
-    private void GiveUp() => Fail(Errno.ToException(
+    private void OnTimeout() => Fail(Errno.ToException(
         Errno.ETIMEDOUT, $"No connection to {_endPoint} could be made within {_timeout} ({nameof(StreamConnectOptions.ConnectTimeout)})."));
 
     void IPollTarget.OnReady(ReadyEvents events)
@@ -145,7 +145,7 @@ internal sealed class StreamConnector : IPollTarget
         }
     }
 
-    void IPollTarget.OnFault(Exception exception) => Fail(exception);
+    void IPollTarget.OnHandlerException(Exception exception) => Fail(exception);
 
     void IPollTarget.OnLoopStopping() => Fail(LoopEnded());
 
@@ -202,8 +202,8 @@ internal sealed class StreamConnector : IPollTarget
     private void End()
     {
         _ended = true;
-        _retry?.Cancel();
-        _limit?.Cancel();
+        _retryTimer?.Cancel();
+        _timeoutTimer?.Cancel();
         if (_token == Polling.Poller.WakeToken)
         {
             return;

@@ -15,7 +15,7 @@ public sealed unsafe partial class StreamSocket
     {
         if (TryLease())
         {
-            Volatile.Write(ref _outputShut, true);
+            Volatile.Write(ref _sendShutdown, true);
 
             // This fails only when the connection is gone already. Then there is no peer to notify.
             _ = Libc.shutdown(_descriptor, Platform.SHUT_WR);
@@ -32,7 +32,7 @@ public sealed unsafe partial class StreamSocket
     {
         try
         {
-            Volatile.Read(ref _view)?.Shutdown(SocketShutdown.Send);
+            Volatile.Read(ref _socketView)?.Shutdown(SocketShutdown.Send);
         }
         catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
         {
@@ -204,7 +204,7 @@ public sealed unsafe partial class StreamSocket
 
     void IPollTarget.OnReady(ReadyEvents events) => _handler!.OnReady(events);
 
-    void IPollTarget.OnFault(Exception exception)
+    void IPollTarget.OnHandlerException(Exception exception)
     {
         Reset();
         Close();

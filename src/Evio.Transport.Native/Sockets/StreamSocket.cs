@@ -42,11 +42,11 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     private int _removed;
 
     // The error that ended the connection, once a call has taken it; and whether this object has shut down its output.
-    private int _lostTo;
-    private bool _outputShut;
+    private int _terminalError;
+    private bool _sendShutdown;
 
     // The Socket that GetSocket has created, or null.
-    private Socket? _view;
+    private Socket? _socketView;
 
     /// <param name="loop">The owner, which has counted the connection.</param>
     /// <param name="descriptor">The connection; this object closes it.</param>
@@ -104,7 +104,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     /// <exception cref="SocketException">No descriptor is left.</exception>
     public Socket GetSocket()
     {
-        if (Volatile.Read(ref _view) is { } view)
+        if (Volatile.Read(ref _socketView) is { } view)
         {
             return view;
         }
@@ -112,7 +112,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         ObjectDisposedException.ThrowIf(!TryLease(), this);
         try
         {
-            return MakeView();
+            return CreateSocketView();
         }
         finally
         {
@@ -121,7 +121,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         }
     }
 
-    private Socket MakeView()
+    private Socket CreateSocketView()
     {
         var handle = new SafeSocketHandle(SocketDescriptors.Duplicate(_descriptor), ownsHandle: true);
         Socket made;
@@ -135,7 +135,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
             throw;
         }
 
-        if (Interlocked.CompareExchange(ref _view, made, null) is { } view)
+        if (Interlocked.CompareExchange(ref _socketView, made, null) is { } view)
         {
             made.Dispose();
             return view;
@@ -153,7 +153,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
     /// <summary>Disposes of the view that <see cref="GetSocket"/> has created, while the descriptor is still open.</summary>
     private void DisposeView()
     {
-        if (Volatile.Read(ref _view) is not { } view)
+        if (Volatile.Read(ref _socketView) is not { } view)
         {
             return;
         }
@@ -360,7 +360,7 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         // EPIPE is not one of them: a send gets it after this side has shut down its output, and when a reset follows the peer's FIN.
         if (errno is Errno.ECONNRESET or Errno.ETIMEDOUT or Errno.EHOSTUNREACH or Errno.ENETUNREACH)
         {
-            Volatile.Write(ref _lostTo, errno);
+            Volatile.Write(ref _terminalError, errno);
         }
     }
 
@@ -373,14 +373,14 @@ public sealed unsafe partial class StreamSocket : IPollTarget, IStreamChannel, I
         // the kernel, or has just returned, may not have stored it yet. Only in that case the kernel is asked for the connection's state.
         // It is "closed" after a reset, but also after a graceful end of both sides.
         var isAlone = (Volatile.Read(ref _leases) & ~Detached) <= 2;
-        var errno = Volatile.Read(ref _lostTo);
+        var errno = Volatile.Read(ref _terminalError);
         if (errno != 0)
         {
             return IoResult.FromError(errno);
         }
 
         // The state is read before the flag: the flag is set before the shutdown that can change the state.
-        return isAlone || !SocketCalls.IsClosed(_descriptor) || Volatile.Read(ref _outputShut)
+        return isAlone || !SocketCalls.IsClosed(_descriptor) || Volatile.Read(ref _sendShutdown)
             ? IoResult.FromCount(0)
             : IoResult.FromError(Errno.ECONNRESET);
     }

@@ -45,7 +45,7 @@ internal sealed class ConnectionSet
     }
 
     /// <param name="connection">A connection that has ended.</param>
-    /// <param name="isInUse">Whether <see cref="NoteUnused"/> follows.</param>
+    /// <param name="isInUse">Whether <see cref="OnReleased"/> follows.</param>
     internal void Remove(EvioConnection connection, bool isInUse)
     {
         lock (_lock)
@@ -76,7 +76,7 @@ internal sealed class ConnectionSet
     /// <summary>
     /// Notes that the application has completed both pipe ends of a connection that had ended before: all of its blocks are back.
     /// </summary>
-    internal void NoteUnused()
+    internal void OnReleased()
     {
         lock (_lock)
         {

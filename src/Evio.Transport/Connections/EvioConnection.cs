@@ -163,7 +163,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Output.Close();
         UnreadInputMonitor.Remove(Input);
         FireConnectionClosed();
-        NoteOneEndOnPool();
+        SignalEndOnPool();
     }
 
     internal void OnReadAheadPaused() => Log.ConnectionPause(_logger, this);
@@ -208,7 +208,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
         Socket.ShutdownSend();
         Input.Fail(reason);
         FireConnectionClosed();
-        DropUnread();
+        DrainInput();
         Socket.Close();
     }
 
@@ -282,7 +282,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     /// Unread input would turn the close into a reset, which may overtake the last bytes of the output on its way (RFC 2525, 2.17). A peer
     /// that sends more has no claim to be waited for.
     /// </remarks>
-    private void DropUnread()
+    private void DrainInput()
     {
         Span<byte> unread = stackalloc byte[4096];
         for (var i = 0; i < 64 && Socket.Receive(unread).Count > 0; i++)
@@ -329,21 +329,21 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
             }
         }
 
-        NoteOneEnd()?.SetResult();
+        SignalEnd()?.SetResult();
     }
 
     /// <summary>
-    /// Expects one more end: a send or a receive is under way at the socket's close, and uses a block until <see cref="NoteOneEndOnPool"/>.
+    /// Expects one more end: a send or a receive is under way at the socket's close, and uses a block until <see cref="SignalEndOnPool"/>.
     /// Before the close is counted.
     /// </summary>
-    internal void ExpectOneEnd() => Interlocked.Increment(ref _endsToCome);
+    internal void AddPendingEnd() => Interlocked.Increment(ref _endsToCome);
 
     /// <summary>
     /// Counts one of the ends to come, in the middle of something else: a dispose that waits continues on the thread pool.
     /// </summary>
-    internal void NoteOneEndOnPool()
+    internal void SignalEndOnPool()
     {
-        if (NoteOneEnd() is { } waiting)
+        if (SignalEnd() is { } waiting)
         {
             ThreadPool.UnsafeQueueUserWorkItem(static waiting => waiting.SetResult(), waiting, preferLocal: false);
         }
@@ -351,7 +351,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
 
     /// <summary>Counts one of the ends to come.</summary>
     /// <returns>The dispose that waits for them, if this was the last one and a dispose waits.</returns>
-    private TaskCompletionSource? NoteOneEnd()
+    private TaskCompletionSource? SignalEnd()
     {
         if (Interlocked.Decrement(ref _endsToCome) > 0)
         {
@@ -369,8 +369,8 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     }
 
     /// <summary>Notes that the application has completed one pipe end. Under the gate.</summary>
-    /// <returns>Whether the caller has to call <see cref="NoteUnused"/> after leaving the gate.</returns>
-    internal bool TryEndUse()
+    /// <returns>Whether the caller has to call <see cref="OnReleased"/> after leaving the gate.</returns>
+    internal bool TryRelease()
     {
         if (!_isInUseAfterEnd || !Input.IsComplete || !Output.IsComplete)
         {
@@ -382,7 +382,7 @@ internal sealed partial class EvioConnection : ConnectionContext, IStreamHandler
     }
 
     /// <summary>Notes that nothing uses a block any more, after the connection has ended.</summary>
-    internal void NoteUnused() => _owner.NoteUnused();
+    internal void OnReleased() => _owner.OnReleased();
 
     internal Exception ToException(SocketError error)
     {

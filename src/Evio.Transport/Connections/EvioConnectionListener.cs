@@ -195,7 +195,7 @@ internal sealed class EvioConnectionListener : IConnectionListener
     private void OnAccepted(StreamSocket socket)
     {
         var connection = new EvioConnection(_connections, socket, _options, _logger);
-        connection.Input.BeginsOnLoop = _options.Scheduling != LoopScheduling.ThreadPool;
+        connection.Input.FirstReadOnLoop = _options.Scheduling != LoopScheduling.ThreadPool;
         socket.Start(connection);
         _connections.Add(connection);
 

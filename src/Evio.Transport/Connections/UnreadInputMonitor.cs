@@ -71,7 +71,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
             // From the end, because readers that are added meanwhile, or again, come behind.
             for (var i = Count - 1; i >= 0; i--)
             {
-                LookAfter(i);
+                CheckUnreadInput(i);
             }
         }
         finally
@@ -89,7 +89,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
         }
     }
 
-    private void LookAfter(int index)
+    private void CheckUnreadInput(int index)
     {
         SocketPipeReader reader;
         lock (_lock)
@@ -103,7 +103,7 @@ internal sealed class UnreadInputMonitor(EventLoop loop)
             Remove(reader);
         }
 
-        if (reader.LookAfter())
+        if (reader.CheckUnreadInput())
         {
             Add(reader);
         }

@@ -26,12 +26,12 @@ namespace Evio.Transport.Pipes;
 /// <para>
 /// The work item is wasted where flushes always come alone: Kestrel's HTTP/2 coalesces its output itself, and flushes it from a work item
 /// of its own. After <see cref="MaxWastedDeferrals"/> flushes that stayed alone, the next one leaves at once, then 3, 7, and so
-/// on up to <see cref="MaxDirect"/>.
+/// on up to <see cref="MaxImmediate"/>.
 /// </para>
 /// <para>
 /// The wait for the monitor costs milliseconds each time user code flushes and then waits synchronously for a consequence: its own input,
 /// or the answer of another connection's peer. After a flush inside of user code that the monitor had to send, the next 3 leave at once,
-/// then 15, then <see cref="MaxDirect"/>. A flush that is sent at the end of its call reduces this number to a quarter.
+/// then 15, then <see cref="MaxImmediate"/>. A flush that is sent at the end of its call reduces this number to a quarter.
 /// </para>
 /// <para>All members but <see cref="Send"/> and those of the interfaces are called under the connection's gate.</para>
 /// </remarks>
@@ -41,12 +41,13 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal const int Limit = 64 * 1024;
 
     private const int MaxWastedDeferrals = 8;
-    private const int MaxDirect = 63;
+    private const int MaxImmediate = 63;
 
     /// <summary>The thread number of output that waits for no particular thread.</summary>
-    private const int Nobody = -1;
+    private const int AnyThread = -1;
 
-    // The thread for the end of whose work the output waits, or Nobody, and the number of flushes that wait for it; 0 when nothing waits.
+    // The thread for the end of whose work the output waits, or AnyThread, and the number of flushes that wait for it; 0 when nothing
+    // waits.
     private int _thread;
     private int _flushes;
 
@@ -54,27 +55,27 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     private int _queuedBy;
 
     // Whether this object has run from there once, and is now at the end of the pool's queue.
-    private bool _isAtEnd;
+    private bool _isRequeued;
 
     // What was learned from flushes that wait behind work items.
     private int _wastedDeferrals;
-    private int _direct;
-    private int _directLeft;
-    private int _directThread;
+    private int _immediate;
+    private int _immediateLeft;
+    private int _immediateThread;
 
     // For the monitor: the number of the current wait, the number that the monitor saw at its last tick, and the thread that it has found
     // stalled, or 0.
     private long _wait;
     private long _seen;
     private bool _isMonitored;
-    private int _overdueThread;
+    private int _stalledThread;
 
     // For flushes inside of user code: whether the current wait belongs to one, and whether the monitor had to send the last one. Then how
     // many flushes leave at once after such a one, and how many of them are still to come.
     private bool _isInCall;
-    private bool _wasOverdue;
-    private int _directInCall;
-    private int _directInCallLeft;
+    private bool _wasStalled;
+    private int _immediateInCall;
+    private int _immediateInCallLeft;
 
     /// <summary>Whether output is deferred.</summary>
     internal bool Waits => _thread != 0;
@@ -88,7 +89,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
             return false;
         }
 
-        _directInCall = _wasOverdue ? _directInCall : _directInCall / 4;
+        _immediateInCall = _wasStalled ? _immediateInCall : _immediateInCall / 4;
         return true;
     }
 
@@ -99,50 +100,50 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal bool TryJoin(int thread, bool isInCall, out Preparation next)
     {
         next = Preparation.None;
-        if (_overdueThread == thread)
+        if (_stalledThread == thread)
         {
             // A stalled thread is not waited for again before it has returned.
             return false;
         }
 
-        if (Waits && !_isAtEnd && _thread != thread)
+        if (Waits && !_isRequeued && _thread != thread)
         {
             // No flush waits for the end of another thread's work.
             return false;
         }
 
         // A flush inside of user code takes over the output at the end of the pool's queue: the end of the user code is sure to come.
-        if (Waits && !(_isAtEnd && isInCall))
+        if (Waits && !(_isRequeued && isInCall))
         {
             _flushes++;
-            (_wastedDeferrals, _direct) = (0, 0);
+            (_wastedDeferrals, _immediate) = (0, 0);
             return true;
         }
 
         if (isInCall)
         {
-            if (_wasOverdue)
+            if (_wasStalled)
             {
-                _wasOverdue = false;
-                _directInCall = Math.Min((4 * _directInCall) + 3, MaxDirect);
-                _directInCallLeft = _directInCall;
+                _wasStalled = false;
+                _immediateInCall = Math.Min((4 * _immediateInCall) + 3, MaxImmediate);
+                _immediateInCallLeft = _immediateInCall;
             }
 
-            if (_directInCallLeft > 0)
+            if (_immediateInCallLeft > 0)
             {
-                _directInCallLeft--;
+                _immediateInCallLeft--;
                 return false;
             }
 
-            next = Preparation.List;
+            next = Preparation.AddToCalls;
         }
-        else if (_directLeft > 0)
+        else if (_immediateLeft > 0)
         {
-            _directLeft--;
-            _directThread = thread;
+            _immediateLeft--;
+            _immediateThread = thread;
             return false;
         }
-        else if (_queuedBy != 0 && _queuedBy != thread && !_isAtEnd)
+        else if (_queuedBy != 0 && _queuedBy != thread && !_isRequeued)
         {
             return false;
         }
@@ -154,7 +155,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
 
         _thread = thread;
         _flushes = 1;
-        _isAtEnd = false;
+        _isRequeued = false;
         _isInCall = isInCall;
         _wait++;
         next |= TryBeginMonitoring();
@@ -166,14 +167,14 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     /// before.
     /// </summary>
     /// <returns>False when that thread has returned by now, and will not send it.</returns>
-    internal bool TryRenew()
+    internal bool TryWatchAgain()
     {
-        if (_overdueThread == 0)
+        if (_stalledThread == 0)
         {
             return false;
         }
 
-        _thread = _overdueThread;
+        _thread = _stalledThread;
         _wait++;
         return _isMonitored = true;
     }
@@ -183,10 +184,10 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     /// or the monitor sends it, whichever comes first.
     /// </summary>
     /// <returns>What the caller has to do as soon as it has left the gate.</returns>
-    internal Preparation HandToAny()
+    internal Preparation ReleaseToAnyThread()
     {
-        _thread = Nobody;
-        _isInCall = _isAtEnd = false;
+        _thread = AnyThread;
+        _isInCall = _isRequeued = false;
         _wait++;
         return TryBeginMonitoring();
     }
@@ -202,25 +203,25 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
     internal void End() => _thread = 0;
 
     /// <summary>Notes that user code is about to run. A stalled thread has returned, or the user code runs on another thread.</summary>
-    internal void NoteUserCall() => _overdueThread = 0;
+    internal void NoteUserCall() => _stalledThread = 0;
 
     /// <summary>Checks for output that has to leave before the reader waits for more input.</summary>
     /// <param name="thread">The thread that reads.</param>
     /// <param name="isInCall">Whether the thread is in a call of <see cref="UserCalls"/>.</param>
     /// <param name="isInBatch">Whether the call belongs to a batch, after which the thread sends. The call is likely to return now.</param>
     /// <returns>Whether output waits for that thread, and has to leave first.</returns>
-    internal bool IsAnswer(int thread, bool isInCall, bool isInBatch)
+    internal bool MustFlushBeforeRead(int thread, bool isInCall, bool isInBatch)
     {
         var isAnswer = _thread == thread;
-        if (isInBatch && !_isAtEnd)
+        if (isInBatch && !_isRequeued)
         {
             return false;
         }
 
-        if (!isInCall && (isAnswer || _directThread == thread))
+        if (!isInCall && (isAnswer || _immediateThread == thread))
         {
             // A caller that flushes and reads in turns comes here for each answer. Its flushes are not wasted, even if each stays alone.
-            (_wastedDeferrals, _direct, _directLeft) = (0, 0, 0);
+            (_wastedDeferrals, _immediate, _immediateLeft) = (0, 0, 0);
         }
 
         return isAnswer;
@@ -234,11 +235,11 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         var isDue = Waits && _thread == _queuedBy;
         if (_queuedBy == Environment.CurrentManagedThreadId)
         {
-            _overdueThread = 0;
+            _stalledThread = 0;
         }
 
-        again = isDue && _flushes == 1 && !_isAtEnd;
-        _isAtEnd = again;
+        again = isDue && _flushes == 1 && !_isRequeued;
+        _isRequeued = again;
         if (again)
         {
             return false;
@@ -247,27 +248,27 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         _queuedBy = 0;
         if (isDue && _flushes == 1 && ++_wastedDeferrals >= MaxWastedDeferrals)
         {
-            _direct = Math.Min((2 * _direct) + 1, MaxDirect);
-            _directLeft = _direct;
+            _immediate = Math.Min((2 * _immediate) + 1, MaxImmediate);
+            _immediateLeft = _immediate;
         }
 
         return isDue;
     }
 
     /// <summary>Takes a tick of the monitor.</summary>
-    /// <param name="isOverdue">Whether the output is to be sent now.</param>
+    /// <param name="isStalled">Whether the output is to be sent now.</param>
     /// <returns>Whether the monitor has to check again at the next tick.</returns>
-    internal bool Check(out bool isOverdue)
+    internal bool Check(out bool isStalled)
     {
-        isOverdue = Waits && _seen == _wait;
-        if (isOverdue && !_isAtEnd)
+        isStalled = Waits && _seen == _wait;
+        if (isStalled && !_isRequeued)
         {
-            _overdueThread = _thread;
-            _wasOverdue |= _isInCall;
+            _stalledThread = _thread;
+            _wasStalled |= _isInCall;
         }
 
         _seen = _wait;
-        return _isMonitored = Waits && !isOverdue;
+        return _isMonitored = Waits && !isStalled;
     }
 
     void IThreadPoolWorkItem.Execute() => writer.SendQueued();
@@ -284,7 +285,7 @@ internal sealed class DeferredFlush(SocketPipeWriter writer) : IThreadPoolWorkIt
         None = 0,
 
         /// <summary>Have the flush sent at the end of the user code.</summary>
-        List = 1,
+        AddToCalls = 1,
 
         /// <summary>Queue the flush to the pool, before everything else of this thread.</summary>
         Queue = 2,

@@ -8,7 +8,7 @@ internal sealed class PendingRead(SocketPipeReader reader) : PendingOperation<Re
 {
     public override ValueTaskSourceStatus GetStatus(short token)
     {
-        reader.OnStatusAsked();
+        reader.OnPolled();
         return base.GetStatus(token);
     }
 

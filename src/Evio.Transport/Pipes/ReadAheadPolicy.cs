@@ -18,10 +18,10 @@ internal struct ReadAheadPolicy(long maxBuffered)
     internal bool IsMonitored { get; set; }
 
     /// <summary>Whether input is read ahead because the application has left it in the kernel for long.</summary>
-    internal readonly bool IsOverdue => _unread == Unread.Overdue;
+    internal readonly bool IsUnreadForLong => _unread == Unread.ForLong;
 
     /// <param name="isEndAhead">Whether the end of the input may follow.</param>
-    internal readonly bool ReadsAhead(bool isEndAhead) => isEndAhead || IsOverdue || maxBuffered == long.MaxValue;
+    internal readonly bool ReadsAhead(bool isEndAhead) => isEndAhead || IsUnreadForLong || maxBuffered == long.MaxValue;
 
     /// <summary>Notes that a read has begun.</summary>
     internal void NoteRead() => _unread = Unread.None;
@@ -34,7 +34,7 @@ internal struct ReadAheadPolicy(long maxBuffered)
         {
             _unread = Unread.None;
         }
-        else if (!IsOverdue)
+        else if (!IsUnreadForLong)
         {
             _unread++;
         }
@@ -48,6 +48,6 @@ internal struct ReadAheadPolicy(long maxBuffered)
         Once,
 
         /// <summary>The monitor has found input twice: the loop reads ahead until the next read begins.</summary>
-        Overdue,
+        ForLong,
     }
 }

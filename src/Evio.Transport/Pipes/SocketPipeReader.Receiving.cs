@@ -49,12 +49,12 @@ internal sealed partial class SocketPipeReader
     /// Checks whether input is left in the kernel, and reads ahead what was left there for long. On the loop, by the unread-input monitor.
     /// </summary>
     /// <returns>Whether the monitor has to check again.</returns>
-    internal bool LookAfter()
+    internal bool CheckUnreadInput()
     {
         bool readAhead;
         lock (_gate)
         {
-            if (_ended || _completed || (!_readiness.IsReadable && !_policy.IsOverdue))
+            if (_ended || _completed || (!_readiness.IsReadable && !_policy.IsUnreadForLong))
             {
                 return _policy.IsMonitored = false;
             }
@@ -113,7 +113,7 @@ internal sealed partial class SocketPipeReader
 
             _ended = true;
             _error = reason;
-            if (_state == WaitState.Unobserved)
+            if (_state == WaitState.NotAwaited)
             {
                 // A failure runs no user code on this thread, and the caller may never await the read.
                 _state = WaitState.Waiting;
@@ -139,7 +139,7 @@ internal sealed partial class SocketPipeReader
             if (_receiving)
             {
                 _endsWithReceive = true;
-                _connection.ExpectOneEnd();
+                _connection.AddPendingEnd();
             }
         }
     }
@@ -163,10 +163,10 @@ internal sealed partial class SocketPipeReader
     /// Begins a receive if input is there and its end has come or is near. Both go out in one result, and the end is known while the
     /// application processes the input.
     /// </summary>
-    private bool TryBeginReceiveOfTheEnd() => _readiness.IsEndAhead && _received.Unexamined > 0 && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: true);
+    private bool TryBeginFinalReceive() => _readiness.IsEndAhead && _received.Unexamined > 0 && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: true);
 
     private bool TryBeginReadAhead() =>
-        ReadsAhead && _state is WaitState.Idle or WaitState.Unobserved && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: false);
+        ReadsAhead && _state is WaitState.Idle or WaitState.NotAwaited && _received.Unexamined < _policy.MaxBuffered && TryBeginReceive(intoTail: false);
 
     private bool ReadsAhead => _policy.ReadsAhead(_readiness.IsEndAhead);
 
@@ -267,7 +267,7 @@ internal sealed partial class SocketPipeReader
 
         if (isLast)
         {
-            _connection.NoteOneEndOnPool();
+            _connection.SignalEndOnPool();
         }
     }
 }

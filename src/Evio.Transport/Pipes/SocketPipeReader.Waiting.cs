@@ -29,7 +29,7 @@ internal sealed partial class SocketPipeReader
                 {
                     failure = _error;
                 }
-                else if (TryBeginReceiveOfTheEnd())
+                else if (TryBeginFinalReceive())
                 {
                     goto receive;
                 }
@@ -87,11 +87,11 @@ internal sealed partial class SocketPipeReader
             ThrowIfUnreadable();
             _policy.NoteRead();
             _minimumSize = minimumSize;
-            send = _connection.Output.TryBeginAnswer();
+            send = _connection.Output.TryBeginFlushBeforeRead();
             wait = BeginWait(cancellationToken);
             if (_state == WaitState.Waiting)
             {
-                _state = WaitState.Unobserved;
+                _state = WaitState.NotAwaited;
             }
         }
 
@@ -103,12 +103,12 @@ internal sealed partial class SocketPipeReader
         return wait;
     }
 
-    private void LeaveToLoop()
+    private void HandToLoop()
     {
         bool isReady;
         lock (_gate)
         {
-            if (_state != WaitState.Unobserved)
+            if (_state != WaitState.NotAwaited)
             {
                 return;
             }
@@ -145,7 +145,7 @@ internal sealed partial class SocketPipeReader
         lock (_gate)
         {
             // A delayed callback of an earlier read's token has no effect.
-            if (_state is not (WaitState.Waiting or WaitState.Unobserved) || _pendingRead != read || !read.IsCancellationRequested)
+            if (_state is not (WaitState.Waiting or WaitState.NotAwaited) || _pendingRead != read || !read.IsCancellationRequested)
             {
                 return;
             }
@@ -168,26 +168,26 @@ internal sealed partial class SocketPipeReader
     }
 
     /// <summary>The caller asks whether the read has completed, without having awaited it so far.</summary>
-    internal void OnStatusAsked()
+    internal void OnPolled()
     {
-        if (_state == WaitState.Unobserved)
+        if (_state == WaitState.NotAwaited)
         {
             // A caller that asks again, instead of awaiting the read after the first time, may never await it.
-            if (_wasLookedAt)
+            if (_wasPolled)
             {
-                LeaveToLoop();
+                HandToLoop();
             }
 
-            _wasLookedAt = true;
+            _wasPolled = true;
         }
     }
 
     /// <summary>The caller awaits the read.</summary>
     internal void OnAwaited()
     {
-        if (_state == WaitState.Unobserved)
+        if (_state == WaitState.NotAwaited)
         {
-            LeaveToLoop();
+            HandToLoop();
         }
     }
 }

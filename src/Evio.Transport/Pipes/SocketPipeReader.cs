@@ -23,12 +23,12 @@ namespace Evio.Transport.Pipes;
 /// <code>
 ///              ReadAsync    readable             cancel, abort, end   completion runs
 ///  Idle        Waiting      (notes it)           (notes it)           -
-///  Unobserved  refused      (notes it)           Scheduled, to pool   -
+///  NotAwaited  refused      (notes it)           Scheduled, to pool   -
 ///  Waiting     refused      Scheduled, dispatch  Scheduled, to pool   -
 ///  Scheduled   refused      (notes it)           (notes it)           Idle, or Waiting when nothing came
 /// </code>
 /// <para>
-/// The first read of a connection that begins on its loop is Unobserved until its caller awaits it. Then it is Waiting; or, when there was
+/// The first read of a connection that begins on its loop is NotAwaited until its caller awaits it. Then it is Waiting; or, when there was
 /// something to note, Scheduled, and dispatched by the loop.
 /// </para>
 /// </remarks>
@@ -58,7 +58,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
     private bool _ended;
     private bool _completed;
     private bool _cancelRequested;
-    private bool _wasLookedAt;
+    private bool _wasPolled;
 
     // The cost of a completion, and the number of reads in a row that have begun to wait on the thread pool. The callers of these reads
     // have awaited something in between, and continued there.
@@ -78,7 +78,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
     private enum WaitState : byte
     {
         Idle,
-        Unobserved,
+        NotAwaited,
         Waiting,
         Scheduled,
     }
@@ -100,7 +100,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
     /// <summary>
     /// Whether the first read is left to the loop even if there is something to read already. To be set before the connection is used.
     /// </summary>
-    internal bool BeginsOnLoop { get; set; }
+    internal bool FirstReadOnLoop { get; set; }
 
     public override ValueTask<ReadResult> ReadAsync(CancellationToken cancellationToken = default) => ReadAsync(0, cancellationToken);
 
@@ -118,9 +118,9 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
         }
 
         // A read that was cancelled before it began returns at once, as with Pipe, and does not count as the first.
-        if (BeginsOnLoop && !Volatile.Read(ref _cancelRequested))
+        if (FirstReadOnLoop && !Volatile.Read(ref _cancelRequested))
         {
-            BeginsOnLoop = false;
+            FirstReadOnLoop = false;
             if (!_connection.Socket.Loop.IsCurrent)
             {
                 return ReadOnLoop(minimumSize, cancellationToken);
@@ -136,7 +136,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                 _policy.NoteRead();
                 _minimumSize = minimumSize;
                 sendFirst = false;
-                if (TryBeginReceiveOfTheEnd())
+                if (TryBeginFinalReceive())
                 {
                     goto receive;
                 }
@@ -147,7 +147,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                 }
 
                 // Deferred output leaves before the reader waits for an answer to it, or soon after.
-                sendFirst = _connection.Output.TryBeginAnswer();
+                sendFirst = _connection.Output.TryBeginFlushBeforeRead();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return BeginWait(cancellationToken);
@@ -176,7 +176,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                 _policy.NoteRead();
                 _minimumSize = 0;
                 sendFirst = false;
-                if (TryBeginReceiveOfTheEnd())
+                if (TryBeginFinalReceive())
                 {
                     goto receive;
                 }
@@ -186,7 +186,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                     return true;
                 }
 
-                sendFirst = _connection.Output.TryBeginAnswer();
+                sendFirst = _connection.Output.TryBeginFlushBeforeRead();
                 if (!sendFirst && !TryBeginReceive(intoTail: true))
                 {
                     return false;
@@ -243,7 +243,7 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
         lock (_gate)
         {
             _cancelRequested = true;
-            if (_state is not (WaitState.Waiting or WaitState.Unobserved))
+            if (_state is not (WaitState.Waiting or WaitState.NotAwaited))
             {
                 return;
             }
@@ -272,12 +272,12 @@ internal sealed partial class SocketPipeReader : PipeReader, ILoopCall
                 _received.Clear();
             }
 
-            endsUse = _connection.TryEndUse();
+            endsUse = _connection.TryRelease();
         }
 
         if (endsUse)
         {
-            _connection.NoteUnused();
+            _connection.OnReleased();
         }
     }
 

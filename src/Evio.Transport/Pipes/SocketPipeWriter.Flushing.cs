@@ -9,7 +9,7 @@ internal sealed partial class SocketPipeWriter
     /// <summary>Hands what was written to the sender. No flush may be waiting.</summary>
     /// <param name="sends">Whether the caller now owns the sending side.</param>
     /// <param name="next">
-    /// What else the caller has to do for the flush. <see cref="GoOnFlushing"/> does both, after the caller has left the gate.
+    /// What else the caller has to do for the flush. <see cref="ContinueFlush"/> does both, after the caller has left the gate.
     /// </param>
     /// <param name="cancellationToken">The flush's.</param>
     private ValueTask<FlushResult> BeginFlush(out bool sends, out DeferredFlush.Preparation next, CancellationToken cancellationToken)
@@ -20,7 +20,7 @@ internal sealed partial class SocketPipeWriter
     }
 
     /// <summary>Does what <see cref="BeginFlush"/> asks for. Outside of the gate.</summary>
-    private ValueTask<FlushResult> GoOnFlushing(
+    private ValueTask<FlushResult> ContinueFlush(
         ValueTask<FlushResult> flush, bool sends, DeferredFlush.Preparation next, CancellationToken cancellationToken)
     {
         if (!sends)
@@ -210,7 +210,7 @@ internal sealed partial class SocketPipeWriter
     private bool TryDefer(out DeferredFlush.Preparation next)
     {
         next = DeferredFlush.Preparation.None;
-        if (_pending == 0 || _pending >= Math.Min(DeferredFlush.Limit, _pauseAt) || _sending || _blocked || _closed)
+        if (_pending == 0 || _pending >= Math.Min(DeferredFlush.Limit, _pauseAt) || _sending || _awaitsWritable || _closed)
         {
             return false;
         }
@@ -224,7 +224,7 @@ internal sealed partial class SocketPipeWriter
 
     private void Defer(DeferredFlush.Preparation next)
     {
-        if ((next & DeferredFlush.Preparation.List) != 0)
+        if ((next & DeferredFlush.Preparation.AddToCalls) != 0)
         {
             UserCalls.Defer(_deferred!);
         }
@@ -273,7 +273,7 @@ internal sealed partial class SocketPipeWriter
     /// Queues the completion of an ended flush whose caller has begun another one without waiting for it. Under the gate, which costs only
     /// such callers.
     /// </summary>
-    private static void QueueForgotten(PendingFlush? ended)
+    private static void QueueUnawaitedCompletion(PendingFlush? ended)
     {
         if (ended is not null)
         {
@@ -315,7 +315,7 @@ internal sealed partial class SocketPipeWriter
             }
         }
 
-        _ = Send(Sender.Other);
+        _ = Send(Sender.OtherConnection);
     }
 
     /// <summary>Sends the output that waits for the calling thread, which has finished user code.</summary>
@@ -329,7 +329,7 @@ internal sealed partial class SocketPipeWriter
             }
         }
 
-        _ = Send(Sender.Other);
+        _ = Send(Sender.OtherConnection);
     }
 
     /// <summary>Sends the output that waits for the end of a work item of the pool, or for its turn in the pool's queue.</summary>
@@ -358,8 +358,8 @@ internal sealed partial class SocketPipeWriter
     {
         lock (_gate)
         {
-            var again = _deferred!.Check(out var isOverdue);
-            if (!isOverdue || !TryBeginSend())
+            var again = _deferred!.Check(out var isStalled);
+            if (!isStalled || !TryBeginSend())
             {
                 return again;
             }
@@ -373,8 +373,8 @@ internal sealed partial class SocketPipeWriter
     /// Under the gate.
     /// </summary>
     /// <returns>Whether the caller now owns the sending side, and has to call <see cref="Send()"/>.</returns>
-    internal bool TryBeginAnswer() =>
-        _deferred is { } deferred && deferred.IsAnswer(Environment.CurrentManagedThreadId, UserCalls.IsInside, UserCalls.IsInBatch) && TryBeginSend();
+    internal bool TryBeginFlushBeforeRead() =>
+        _deferred is { } deferred && deferred.MustFlushBeforeRead(Environment.CurrentManagedThreadId, UserCalls.IsInside, UserCalls.IsInBatch) && TryBeginSend();
 
     /// <summary>Notes that user code of this connection is about to run. Under the gate.</summary>
     internal void NoteUserCall() => _deferred?.NoteUserCall();

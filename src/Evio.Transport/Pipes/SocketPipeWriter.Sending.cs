@@ -21,8 +21,8 @@ internal sealed partial class SocketPipeWriter
     private BufferSegment? _shared;
 
     private bool _sending;
-    private bool _blocked;
-    private bool _roomAgain;
+    private bool _awaitsWritable;
+    private bool _writableDuringSend;
     private bool _finished;
 
     /// <summary>Takes note of events, under the gate.</summary>
@@ -34,13 +34,13 @@ internal sealed partial class SocketPipeWriter
             return false;
         }
 
-        _roomAgain = true;
-        if (!_blocked)
+        _writableDuringSend = true;
+        if (!_awaitsWritable)
         {
             return false;
         }
 
-        _blocked = false;
+        _awaitsWritable = false;
         return TryBeginSend();
     }
 
@@ -67,17 +67,17 @@ internal sealed partial class SocketPipeWriter
             result = SendOnce(out var offered);
             using (_connection.EnterGateUninterrupted())
             {
-                again = Account(result, offered);
-                if (again && sender == Sender.Monitor && _deferred!.TryRenew())
+                again = CompleteSend(result, offered);
+                if (again && sender == Sender.Monitor && _deferred!.TryWatchAgain())
                 {
                     // A writer that is as fast would keep the monitor sending for ever.
                     isLeft = true;
                     again = _sending = false;
                 }
-                else if (again && sender == Sender.Other && ++sends == MaxSendsForOthers)
+                else if (again && sender == Sender.OtherConnection && ++sends == MaxSendsForOthers)
                 {
                     // Likewise. No thread owns the sending side meanwhile. If the pool has no thread, the monitor sends the rest.
-                    next = _deferred!.HandToAny();
+                    next = _deferred!.ReleaseToAnyThread();
                     isLeftToPool = true;
                     again = _sending = false;
                 }
@@ -85,7 +85,7 @@ internal sealed partial class SocketPipeWriter
                 isClosed = _closed;
                 if (_waiting && !isClosed && _pending < _resumeBelow)
                 {
-                    QueueForgotten(ended);
+                    QueueUnawaitedCompletion(ended);
                     ended = EndWait();
                 }
             }
@@ -125,7 +125,7 @@ internal sealed partial class SocketPipeWriter
         if (isClosed)
         {
             // The connection's end has waited for the blocks, which are released now.
-            _connection.NoteOneEndOnPool();
+            _connection.SignalEndOnPool();
         }
 
         if (!result.IsSuccess && !result.WouldBlock)
@@ -154,13 +154,13 @@ internal sealed partial class SocketPipeWriter
             }
 
             _closed = true;
-            _blocked = false;
+            _awaitsWritable = false;
             _deferred?.End();
             _ = TryTakeParkedTail();
             DiscardFlushed();
             if (_sending)
             {
-                _connection.ExpectOneEnd();
+                _connection.AddPendingEnd();
             }
 
             if (!_waiting)
@@ -177,7 +177,7 @@ internal sealed partial class SocketPipeWriter
     /// <summary>Takes the ownership of the sending side if there is something to send and room for it. Under the gate.</summary>
     private bool TryBeginSend()
     {
-        if (_sending || _blocked || _closed || _pending == 0)
+        if (_sending || _awaitsWritable || _closed || _pending == 0)
         {
             return false;
         }
@@ -195,7 +195,7 @@ internal sealed partial class SocketPipeWriter
         offered = first.Length;
         if (offered == left || head.NextSegment is null)
         {
-            Volatile.Write(ref _roomAgain, false);
+            Volatile.Write(ref _writableDuringSend, false);
             return _connection.Socket.Send(first.Span);
         }
 
@@ -210,13 +210,13 @@ internal sealed partial class SocketPipeWriter
             segment = segment.NextSegment;
         }
 
-        Volatile.Write(ref _roomAgain, false);
+        Volatile.Write(ref _writableDuringSend, false);
         return _connection.Socket.Send(((ReadOnlySpan<ReadOnlyMemory<byte>>)memories)[..count]);
     }
 
     /// <summary>Counts the result of a send, and gives the ownership back if that was the last one for now. Under the gate.</summary>
     /// <returns>Whether the owner goes on sending.</returns>
-    private bool Account(IoResult result, long offered)
+    private bool CompleteSend(IoResult result, long offered)
     {
         if (_closed)
         {
@@ -242,10 +242,10 @@ internal sealed partial class SocketPipeWriter
                 ReleaseSent(0);
             }
         }
-        else if (result.Count < offered && !_roomAgain)
+        else if (result.Count < offered && !_writableDuringSend)
         {
             _sending = false;
-            _blocked = true;
+            _awaitsWritable = true;
         }
 
         return _sending;
@@ -294,7 +294,7 @@ internal sealed partial class SocketPipeWriter
     private void FinishIfDrained()
     {
         // Without the lock, for the many sends before the last one. A sender sees a Complete that came during its send, because Complete
-        // has had the lock before the sender's Account.
+        // has had the lock before the sender's CompleteSend.
         if (!Volatile.Read(ref _completed))
         {
             return;
@@ -322,11 +322,11 @@ internal sealed partial class SocketPipeWriter
         /// <summary>
         /// A thread that may be in the middle of another connection's user code. Whatever may run user code is left to the thread pool.
         /// </summary>
-        Other,
+        OtherConnection,
 
         /// <summary>
-        /// The monitor, on which other connections depend. As for <see cref="Other"/>; and it sends what there was, and not what comes
-        /// meanwhile.
+        /// The monitor, on which other connections depend. As for <see cref="OtherConnection"/>; and it sends what there was, and not what
+        /// comes meanwhile.
         /// </summary>
         Monitor,
     }

@@ -16,8 +16,8 @@ namespace Evio.Transport.Pipes;
 /// </para>
 /// <para>
 /// Edge-triggered epoll(7) reports room once, when the kernel has refused some before. A send that is taken only in part, or not at all,
-/// sets <see cref="_blocked"/>, and the next writable event continues it. An event during the send is kept in <see cref="_roomAgain"/>,
-/// which is cleared <i>before</i> each send, and makes the send repeat.
+/// sets <see cref="_awaitsWritable"/>, and the next writable event continues it. An event during the send is kept in
+/// <see cref="_writableDuringSend"/>, which is cleared <i>before</i> each send, and makes the send repeat.
 /// </para>
 /// <para>
 /// This file and <c>SocketPipeWriter.Flushing.cs</c> are the caller's side. <c>SocketPipeWriter.Sending.cs</c> is the socket's side.
@@ -169,7 +169,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
             CloseAll(copy.First);
         }
 
-        return GoOnFlushing(flush, sends, next, cancellationToken);
+        return ContinueFlush(flush, sends, next, cancellationToken);
     }
 
     public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default)
@@ -194,7 +194,7 @@ internal sealed partial class SocketPipeWriter : PipeWriter
             flush = BeginFlush(out sends, out next, cancellationToken);
         }
 
-        return GoOnFlushing(flush, sends, next, cancellationToken);
+        return ContinueFlush(flush, sends, next, cancellationToken);
     }
 
     public override void CancelPendingFlush()
@@ -230,12 +230,12 @@ internal sealed partial class SocketPipeWriter : PipeWriter
             _completed = true;
             Detach();
             send = exception is null && TryBeginSend();
-            endsUse = _connection.TryEndUse();
+            endsUse = _connection.TryRelease();
         }
 
         if (endsUse)
         {
-            _connection.NoteUnused();
+            _connection.OnReleased();
         }
 
         if (exception is not null)

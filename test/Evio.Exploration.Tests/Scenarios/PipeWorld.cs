@@ -46,9 +46,9 @@ internal sealed class PipeWorld
     internal bool Yields { get; init; }
 
     /// <summary>Whether the first read is left to the loop, as those of accepted connections are.</summary>
-    internal bool BeginsOnLoop
+    internal bool FirstReadOnLoop
     {
-        init => Connection.Input.BeginsOnLoop = value;
+        init => Connection.Input.FirstReadOnLoop = value;
     }
 
     /// <summary>Whether the user has come to his end, and flushes no more.</summary>

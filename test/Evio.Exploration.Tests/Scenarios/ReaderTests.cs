@@ -1,4 +1,3 @@
-using Evio.Transport;
 using Evio.Transport.Native;
 using Microsoft.AspNetCore.Connections;
 
@@ -62,7 +61,7 @@ public sealed class ReaderTests
     public void The_first_read_is_left_to_the_loop(bool stops, int atLeast) => Exploring.Run(
         run =>
         {
-            var world = new PipeWorld(run) { BeginsOnLoop = true };
+            var world = new PipeWorld(run) { FirstReadOnLoop = true };
             run.Add("user", async () =>
             {
                 try
@@ -93,7 +92,7 @@ public sealed class ReaderTests
     public void The_first_read_is_cancelled() => Exploring.Run(
         static run =>
         {
-            var world = new PipeWorld(run) { BeginsOnLoop = true };
+            var world = new PipeWorld(run) { FirstReadOnLoop = true };
             run.Add("user", async () =>
             {
                 while (world.Text.Length < 1 || world.CancelledReads == 0)

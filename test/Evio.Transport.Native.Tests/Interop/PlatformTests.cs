@@ -81,7 +81,7 @@ public sealed unsafe class PlatformTests
         var address = stackalloc byte[Platform.SizeOfSockAddrStorage];
         uint length = Platform.SizeOfSockAddrStorage;
 
-        var accepted = SocketCalls.AcceptPlainly((int)listener.Handle, address, &length);
+        var accepted = SocketCalls.AcceptPortably((int)listener.Handle, address, &length);
 
         using var owner = new Socket(new SafeSocketHandle(accepted, ownsHandle: true));
         Assert.Equal(Platform.O_NONBLOCK, Libc.fcntl(accepted, Platform.F_GETFL, 0) & Platform.O_NONBLOCK);
@@ -94,7 +94,7 @@ public sealed unsafe class PlatformTests
     {
         uint length = 0;
 
-        Assert.True(SocketCalls.AcceptPlainly(-1, null, &length) < 0);
+        Assert.True(SocketCalls.AcceptPortably(-1, null, &length) < 0);
         Assert.Equal(Errno.EBADF, Errno.Last);
     }
 
@@ -104,7 +104,7 @@ public sealed unsafe class PlatformTests
         var (server, client) = Pair();
         using (client)
         {
-            SocketCalls.ResetPlainly((int)server.Handle);
+            SocketCalls.ResetPortably((int)server.Handle);
             server.Dispose();
 
             Assert.Equal(SocketError.ConnectionReset, Assert.Throws<SocketException>(() => client.Receive(new byte[1])).SocketErrorCode);
@@ -141,16 +141,16 @@ public sealed unsafe class PlatformTests
                 };
             }
 
-            Assert.Equal(2, SocketCalls.SendMessagesPlainly((int)peer.Handle, slots, 2));
+            Assert.Equal(2, SocketCalls.SendMessagesPortably((int)peer.Handle, slots, 2));
         }
 
         // There are fewer than would be taken, and then none.
-        Assert.Equal(2, SocketCalls.ReceiveMessagesPlainly((int)socket.Handle, slots + 3, 3));
+        Assert.Equal(2, SocketCalls.ReceiveMessagesPortably((int)socket.Handle, slots + 3, 3));
         Assert.Equal((1u, 2u), (slots[3].Length, slots[4].Length));
         Assert.Equal([1, 2], new ReadOnlySpan<byte>(buffers + 8, 2).ToArray());
         Assert.Equal(
             peer.LocalEndPoint, SocketAddresses.ToEndPoint(new ReadOnlySpan<byte>(slots[4].Header.Name, (int)slots[4].Header.NameLength)));
-        Assert.True(SocketCalls.ReceiveMessagesPlainly((int)socket.Handle, slots + 3, 3) < 0);
+        Assert.True(SocketCalls.ReceiveMessagesPortably((int)socket.Handle, slots + 3, 3) < 0);
         Assert.Equal(Errno.EAGAIN, Errno.Last);
     }
 

@@ -193,8 +193,8 @@ public sealed class NotificationTests
         Assert.True(loop.TryPost(
             _ =>
             {
-                Persist(() => loop.TryPost(_ => wentOn.Set(), null));
-                Persist(() => wentOn.Wait(Waiting.Limit));
+                RetryOnInterrupt(() => loop.TryPost(_ => wentOn.Set(), null));
+                RetryOnInterrupt(() => wentOn.Wait(Waiting.Limit));
                 if (interrupt)
                 {
                     Thread.CurrentThread.Interrupt();
@@ -207,7 +207,7 @@ public sealed class NotificationTests
     }
 
     /// <summary>Does something whatever interrupts the thread.</summary>
-    private static void Persist(Func<bool> action)
+    private static void RetryOnInterrupt(Func<bool> action)
     {
         while (true)
         {

@@ -151,7 +151,7 @@ public sealed class RegistrationTableTests
     {
         public void OnReady(ReadyEvents events) => Assert.Fail("The table calls nobody.");
 
-        public void OnFault(Exception exception) => Assert.Fail("The table calls nobody.");
+        public void OnHandlerException(Exception exception) => Assert.Fail("The table calls nobody.");
 
         public void OnLoopStopping() => Assert.Fail("The table calls nobody.");
     }

@@ -67,7 +67,7 @@ public sealed class TimerQueueTests
 
         Assert.Equal(1, _asked);
         Assert.Equal(timers.Length, queue.Count);
-        queue.TidyAsAsked();
+        queue.CompactIfRequested();
         Assert.Equal(0, queue.Count);
     }
 

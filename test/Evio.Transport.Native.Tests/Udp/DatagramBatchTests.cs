@@ -52,7 +52,7 @@ public sealed class DatagramBatchTests
         Assert.Throws<ArgumentOutOfRangeException>(() => batch.AddReply(0, 1));
 
         batch.ClearReplies();
-        while (batch.HasReplyRoom)
+        while (batch.HasReplySpace)
         {
             batch.AddReply(0, DatagramBatch.RoomSize);
         }

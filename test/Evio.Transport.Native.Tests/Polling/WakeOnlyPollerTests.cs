@@ -3,12 +3,12 @@ using Evio.Transport.Native.Tests.Support;
 
 namespace Evio.Transport.Native.Tests.Polling;
 
-public sealed class SignalPollerTests
+public sealed class WakeOnlyPollerTests
 {
     [Fact]
     public async Task A_wake_up_ends_the_current_wait_or_the_next()
     {
-        using var poller = new SignalPoller();
+        using var poller = new WakeOnlyPoller();
         poller.Wake();
         Assert.Equal(0, poller.Wait(-1));
 
@@ -20,7 +20,7 @@ public sealed class SignalPollerTests
     [Fact]
     public void A_wake_up_that_comes_after_the_end_has_no_effect()
     {
-        var poller = new SignalPoller();
+        var poller = new WakeOnlyPoller();
         poller.Dispose();
 
         poller.Wake();

@@ -4,7 +4,7 @@ namespace Evio.Transport.Native.Polling;
 /// The poller of loops that watch no descriptors, because their sockets are the BCL's. Only the timeout and the wake-up end its wait. It
 /// runs on every system.
 /// </summary>
-internal sealed class SignalPoller : Poller
+internal sealed class WakeOnlyPoller : Poller
 {
     private readonly AutoResetEvent _signal = new(initialState: false);
 
