@@ -28,6 +28,8 @@ public sealed class ConfiguredOptionTests
         { nameof(EvioTransportOptions.Scheduling), "-1" },
         { nameof(EvioTransportOptions.MaxBlockedThreads), "many" },
         { nameof(EvioTransportOptions.MaxBlockedThreads), "0" },
+        { nameof(EvioTransportOptions.LoopAffinity), "0,1" },
+        { nameof(EvioTransportOptions.LoopAffinity), "3" },
         { nameof(EvioTransportOptions.LoopAffinity) + ":0", "first" },
         { nameof(EvioTransportOptions.LoopAffinity) + ":0", "-1" },
         { nameof(EvioTransportOptions.Backlog), "x" },

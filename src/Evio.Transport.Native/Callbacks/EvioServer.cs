@@ -192,8 +192,8 @@ public sealed class EvioServer : IAsyncDisposable
     /// <see cref="Events.CloseTimeout"/>.
     /// </param>
     /// <param name="cancellationToken">
-    /// Ends the deadline early, also that of an earlier call: connections that are still open are reset at once. It does not cancel the
-    /// stop. With the token of a host's <c>StopAsync</c>, the server stops as its host does.
+    /// Ends the deadline early, also that of an earlier call: connections that are still open are reset, a second later at most, if a
+    /// callback holds up the close of a listener. It does not cancel the stop. With the token of a host's <c>StopAsync</c>, the server stops as its host does.
     /// </param>
     /// <returns>A task that completes as <see cref="Completion"/> does.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="deadline"/> is negative.</exception>

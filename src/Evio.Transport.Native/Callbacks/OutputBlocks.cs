@@ -18,15 +18,29 @@ internal sealed class OutputBlock
     internal PendingSend? Completion;
 
     internal OutputBlock? Next;
+    internal OutputBlock? Previous;
 }
 
 /// <summary>Bytes that a caller of <see cref="Connection.SendAsync"/> waits for.</summary>
 internal sealed class PendingSend(ReadOnlyMemory<byte> data) : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
 {
+    private const int New = 0;
+    private const int Queued = 1;
+    private const int Withdrawn = 2;
+
+    private int _state;
+
     internal ReadOnlyMemory<byte> Data => data;
 
-    /// <summary>Where they are in the connection's output; <see langword="null"/> before they have come to the loop.</summary>
+    /// <summary>Where the bytes are in the connection's output; <see langword="null"/> while they are not there.</summary>
     internal OutputBlock? Block { get; set; }
+
+    /// <summary>Notes that the bytes come to the connection's output. On the loop.</summary>
+    /// <returns>False when they were withdrawn.</returns>
+    internal bool TryQueue() => Interlocked.CompareExchange(ref _state, Queued, New) == New;
+
+    /// <summary>Withdraws the bytes before they come to the connection's output. From any thread.</summary>
+    internal bool TryWithdraw() => Interlocked.CompareExchange(ref _state, Withdrawn, New) == New;
 }
 
 /// <summary>The blocks of a loop that no connection uses at the moment. Used by the loop only, so it needs no lock.</summary>
@@ -79,6 +93,7 @@ internal sealed class OutputBlocks
 
         block.Filled = 0;
         block.Sent = 0;
+        block.Previous = null;
         block.Next = _free;
         _free = block;
         _count++;

@@ -50,9 +50,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         Length += send.Data.Length;
     }
 
-    /// <summary>
-    /// Removes a caller's memory, unless a part of it was sent. The empty block stays in the queue until the blocks before it are sent.
-    /// </summary>
+    /// <summary>Removes a caller's memory, unless a part of it was sent.</summary>
     internal bool TryWithdraw(PendingSend send)
     {
         if (send.Task.IsCompleted || send.Block is not { Sent: 0 } block)
@@ -61,8 +59,25 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         }
 
         Length -= block.Filled;
-        block.Filled = 0;
-        block.Memory = default;
+        send.Block = null;
+        if (block.Previous is { } previous)
+        {
+            previous.Next = block.Next;
+        }
+        else
+        {
+            _head = block.Next;
+        }
+
+        if (block.Next is { } next)
+        {
+            next.Previous = block.Previous;
+        }
+        else
+        {
+            _tail = block.Previous;
+        }
+
         return true;
     }
 
@@ -170,6 +185,10 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         {
             _tail = null;
         }
+        else
+        {
+            _head.Previous = null;
+        }
 
         head.Completion?.TrySetResult();
         blocks.Return(head);
@@ -210,6 +229,7 @@ internal sealed class OutputQueue(OutputBlocks blocks, StreamConnection connecti
         else
         {
             _tail.Next = block;
+            block.Previous = _tail;
         }
 
         _tail = block;

@@ -48,6 +48,11 @@ internal sealed partial class StreamConnection
             return;
         }
 
+        if (!send.TryQueue())
+        {
+            return;
+        }
+
         if (_state is not State.Open || _shutdownRequested)
         {
             send.SetException(ClosedException());
@@ -67,8 +72,14 @@ internal sealed partial class StreamConnection
             static (state, cancellationToken) =>
             {
                 var (connection, send) = ((StreamConnection, PendingSend))state!;
+                if (send.TryWithdraw())
+                {
+                    // The loop has not come to it: a callback may keep the loop, or be blocked, and may even wait for this.
+                    send.TrySetCanceled(cancellationToken);
+                    return;
+                }
 
-                // Posted even on the loop itself. The send was posted before, so it is in the queue or done by then.
+                // Posted even on the loop itself, which may be in the middle of a send.
                 _ = connection.Loop.TryPostInternal(_ => connection.Withdraw(send, cancellationToken), null);
             },
             (this, send)))

@@ -6,22 +6,24 @@ namespace Evio.Transport.Native.Loops;
 /// <summary>Decides on which thread a loop's call runs.</summary>
 /// <remarks>
 /// <code>
-///  Scheduling     what the connection's last call cost             the next one runs
-///  ThreadPool     -                                                on the thread pool, in the loop's batch
-///  Inline         -                                                here
-///  Adaptive       the caller must keep the loop, or too many       on the thread pool
-///                 threads are blocked
-///                 little (Brief)                                   here; the monitor retakes the loop if the call does not return
-///                 little; its user went on on the pool (Awaiting)  on the thread pool, in the loop's batch; here if the pool is stuck
-///                 time, mostly waiting (Blocking)                  here, after the loop was handed off; on the pool if there is no thread for that
-///                 time of the processor (CpuBound)                 the same, with as many at once as there are processors; the others are queued
+///  Scheduling   what the connection's last call cost           the next one runs
+///  ThreadPool   -                                              on the thread pool, in the loop's batch
+///  Inline       -                                              here
+///  Adaptive     the caller is not the owner, is in a call or   on the thread pool
+///               under a hold, or the group is saturated
+///               little (Brief)                                 here; the monitor retakes the loop if it does not return
+///               little; the code that awaits it has gone on    on the thread pool, in the loop's batch; here if the pool
+///               on the pool three times in a row (Awaiting)    has no thread for it
+///               time, mostly waiting (Blocking)                here, after the loop was handed off; on the pool if there
+///                                                              is no thread for that
+///               time of the processor (CpuBound)               the same, with a limit (CpuBoundCalls); others are queued
 /// </code>
 /// </remarks>
 internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, LoopThreads threads, LoopScheduling scheduling)
 {
     /// <summary>
-    /// A call that runs longer than this is treated as slow the next time. For a call that lost its loop the time counts from that moment:
-    /// a thread that was only preempted on a busy machine mostly returns earlier.
+    /// A call that runs for longer than this after it has lost its loop is treated as slow the next time: a thread that was only preempted
+    /// on a busy machine mostly returns earlier. A call that runs beside the loop is measured from its beginning.
     /// </summary>
     internal static readonly TimeSpan LongCall = TimeSpan.FromMilliseconds(4);
 
@@ -135,7 +137,7 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
     /// <summary>Runs a CPU-bound call beside the loop, or queues it until one of those that run has ended.</summary>
     private void RunCpuBound(ILoopCall call)
     {
-        if (threads.Computing.BeginOrWait(call) is not { } place)
+        if (threads.CpuBound.BeginOrWait(call) is not { } place)
         {
             RunBeside(call, RunQueue);
             return;
@@ -175,7 +177,9 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
 
         if (isHandedOff)
         {
-            LoopThread.Current!.Calls.Flush(loop);
+            var thread = LoopThread.Current!;
+            thread.Calls.Flush(loop);
+            thread.Unbind();
             run(call);
         }
     }
@@ -197,21 +201,21 @@ internal sealed class CallPlacement(EventLoop loop, LoopOwnership ownership, Loo
     /// <summary>Runs a CPU-bound call, and then those that were queued behind it.</summary>
     private void RunQueue(ILoopCall call)
     {
-        for (var next = call; next is not null; next = threads.Computing.Next())
+        for (var next = call; next is not null; next = threads.CpuBound.Next())
         {
             RunReported(next);
         }
     }
 
     /// <summary>Has the thread pool run the calls that are queued, because the loop ends.</summary>
-    internal void RunWaiting()
+    internal void MoveQueuedToPool()
     {
-        foreach (var call in threads.Computing.Withdraw())
+        foreach (var call in threads.CpuBound.Withdraw())
         {
             // The timers that would withdraw them are dropped.
             ThreadPool.UnsafeQueueUserWorkItem(RunReported, call, preferLocal: false);
         }
     }
 
-    private bool TryWithdraw(LinkedListNode<ILoopCall> place) => threads.Computing.TryWithdraw(place);
+    private bool TryWithdraw(LinkedListNode<ILoopCall> place) => threads.CpuBound.TryWithdraw(place);
 }

@@ -1,7 +1,8 @@
 namespace Evio.Transport.Native.Loops;
 
 /// <summary>
-/// The calls of a group that were CPU-bound the last time. As many run at once as there are processors; the others are queued, since they
+/// The calls of a group that were CPU-bound the last time. As many run at once as there are processors, or half of the
+/// threads that may be blocked if that is less. The others are queued, since they
 /// would only compete for processors with each other and with the loops.
 /// </summary>
 internal sealed class CpuBoundCalls(int limit)

@@ -3,7 +3,7 @@ using Evio.Transport.Native.Loops;
 
 namespace Evio.Transport.Native;
 
-/// <content>The life of an event: passes of the loop, one after the other, then its beginning and its end.</content>
+/// <content>The passes of the loop, and the loop's start and end.</content>
 public sealed partial class EventLoop
 {
     /// <summary>
@@ -166,6 +166,8 @@ public sealed partial class EventLoop
         Run(callback, state);
         thread.NoteKept(-1);
         thread.Restore();
+
+        // The callback may have made a call by Invoke, or handed the loop off for a queued CPU-bound call.
         return thread.Loop == this;
     }
 
@@ -310,7 +312,7 @@ public sealed partial class EventLoop
     private void End(LoopThread thread)
     {
         _ending = true;
-        _placement.RunWaiting();
+        _placement.MoveQueuedToPool();
         try
         {
             _work.BeginEnd();

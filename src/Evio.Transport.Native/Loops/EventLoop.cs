@@ -12,9 +12,9 @@ namespace Evio.Transport.Native;
 /// A pass handles the events that the poller reported, then the posted calls, then the timers that are due, and then waits
 /// (<see cref="TryGoOn"/>). The position within the pass is kept in this object, not on a stack. When a thread does not return from a call,
 /// another thread goes on from that position (<see cref="LoopOwnership"/>). The first thread notices when it returns, and unwinds without
-/// touching the loop.
+/// touching the loop. It only flushes its own <see cref="CallBatch"/>.
 /// </para>
-/// <para><see cref="CallPlacement"/> decides on which thread a call of the application runs.</para>
+/// <para><see cref="CallPlacement"/> decides on which thread an <see cref="ILoopCall"/> runs.</para>
 /// </remarks>
 public sealed partial class EventLoop
 {
@@ -123,15 +123,18 @@ public sealed partial class EventLoop
         return TryPostInternal(static call => LoopThread.Current!.Loop!.Invoke((ILoopCall)call!), call);
     }
 
-    /// <summary>Has the loop make a call of the reactor's, which does not block and keeps the loop.</summary>
+    /// <summary>
+    /// Posts a call of this library's own. The call itself does not block. It may <see cref="Invoke"/> one that does, and lose the loop in
+    /// it.
+    /// </summary>
     internal bool TryPostInternal(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: false);
 
     /// <summary>The same for one that it also takes while it ends: a close, a connection that is handed over.</summary>
     internal bool TryPostWhileEnding(Action<object?> callback, object? state) => TryPost(new WorkItem(callback, state), acceptWhileEnding: true);
 
     /// <summary>
-    /// Makes a call of the reactor's on the loop: at once if the caller is the owner, otherwise as a posted call, also while the loop ends.
-    /// After the loop's end the call runs on the calling thread, because no other thread uses the loop's state then.
+    /// Makes a call of this library's own on the loop: at once if the caller is the owner, otherwise as a posted call, also while the loop
+    /// ends. After the loop's end the call runs on the calling thread, because no other thread uses the loop's state then.
     /// </summary>
     internal void RunOnLoop(Action<object?> callback, object? state)
     {
@@ -174,7 +177,7 @@ public sealed partial class EventLoop
         return Add(new LoopTimer(_timers, delay, callback, state, mayBlock: true));
     }
 
-    /// <summary>The same for a call of the reactor's, which does not block and keeps the loop.</summary>
+    /// <summary>The same for a call of this library's own, which itself does not block.</summary>
     internal LoopTimer ScheduleInternal(TimeSpan delay, Action<object?> callback, object? state) =>
         Add(new LoopTimer(_timers, delay, callback, state, mayBlock: false));
 
@@ -220,9 +223,9 @@ public sealed partial class EventLoop
     /// thread of the group.
     /// </summary>
     /// <param name="call">
-    /// The code. What it throws comes out of here; or, where it ran later, goes to
-    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>; or, where it was at once left to the thread pool, ends the process as
-    /// anything unhandled there.
+    /// The code. An exception of code that ran here comes out of this method. That of CPU-bound code goes to
+    /// <see cref="EventLoopGroupOptions.OnUnhandledException"/>. That of code which was given to the thread pool ends the process, as any
+    /// unhandled exception there.
     /// </param>
     /// <remarks>
     /// To be used on the loop, outside of such code; elsewhere the code runs on the thread pool, or, in a group that is
@@ -258,7 +261,7 @@ public sealed partial class EventLoop
     /// </summary>
     internal ulong Add(in LoopOwner owner, IPollTarget target)
     {
-        owner.Verify();
+        owner.Verify(Ownership);
         return _registrations.Add(target);
     }
 
@@ -266,7 +269,7 @@ public sealed partial class EventLoop
     /// <returns>0, or the error number.</returns>
     internal int RegisterStream(in LoopOwner owner, ulong token, int descriptor)
     {
-        owner.Verify();
+        owner.Verify(Ownership);
         return _poller.RegisterStream(descriptor, token);
     }
 
@@ -274,14 +277,14 @@ public sealed partial class EventLoop
     /// <returns>0, or the error number.</returns>
     internal int RegisterListener(in LoopOwner owner, ulong token, int descriptor)
     {
-        owner.Verify();
+        owner.Verify(Ownership);
         return _poller.RegisterListener(descriptor, token);
     }
 
     /// <summary>Takes a descriptor that stays open from the poller; one that is closed the kernel takes by itself.</summary>
     internal void Deregister(in LoopOwner owner, int descriptor)
     {
-        owner.Verify();
+        owner.Verify(Ownership);
         _poller.Deregister(descriptor);
     }
 
@@ -297,7 +300,7 @@ public sealed partial class EventLoop
     /// <summary>Removes a target: no event is delivered under its token any more.</summary>
     internal void Remove(in LoopOwner owner, ulong token)
     {
-        owner.Verify();
+        owner.Verify(Ownership);
         _registrations.Remove(token);
     }
 }

@@ -69,7 +69,10 @@ public sealed class EventLoopGroupOptions
     /// <summary>
     /// The processors that the loops' threads are bound to. The n-th loop takes the n-th entry, in turn. Empty (the default) binds none.
     /// </summary>
-    /// <remarks>The numbers are those of sched_setaffinity(2). Has no effect on systems other than Linux.</remarks>
+    /// <remarks>
+    /// The numbers are those of sched_setaffinity(2). Has no effect on systems other than Linux. With <see cref="LoopScheduling.Adaptive"/>,
+    /// a call that was slow the last time runs beside its loop, on any processor that the process may use.
+    /// </remarks>
     public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 
     /// <summary>

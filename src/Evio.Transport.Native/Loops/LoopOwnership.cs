@@ -11,7 +11,7 @@ namespace Evio.Transport.Native.Loops;
 ///  the calling thread...                          Enter              the loop meanwhile
 ///  runs another loop, or none                     no owner           -
 ///  runs this loop, in no call                     owner              it stays the thread's
-///  is in a call, and still the owner              owner              it stays the thread's until Dispose, then the call goes on
+///  is in a call, and still the owner              owner              as above; after Dispose the call goes on
 ///  is in a call, and has lost the loop            no owner           it is another thread's
 /// </code>
 /// <para>
@@ -31,10 +31,13 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     /// <summary>Whether the caller owns the loop, or is in a call and has not lost the loop so far. From any thread.</summary>
     internal bool IsCurrent => LoopThread.Current is { } thread && thread.Loop == loop && _ownership.IsEpoch(thread.Epoch);
 
-    /// <summary>Whether the calling thread runs the loop, and is in no call in which it could lose it.</summary>
-    internal bool IsCallersOutsideOfCalls => LoopThread.Current is { InCall: false } thread && thread.Loop == loop;
+    /// <summary>Whether the calling thread is on the loop: it owns the loop and is in no call.</summary>
+    internal bool IsOwnedByCaller => LoopThread.Current is { InCall: false } thread && thread.Loop == loop;
 
-    /// <summary>Whether so many threads are blocked that this loop hands calls that may block to the thread pool. By the owner.</summary>
+    /// <summary>
+    /// Whether this loop hands calls that may block to the thread pool: so many threads are blocked, or the system starts none. By the
+    /// owner.
+    /// </summary>
     internal bool IsSaturated => threads.IsSaturated && !loop.HasEnded;
 
     /// <summary>
@@ -149,7 +152,7 @@ internal sealed class LoopOwnership(EventLoop loop, LoopThreads threads, bool is
     }
 
     /// <summary>Gives the loop to another thread before a call that is expected to be slow.</summary>
-    /// <returns>False when the caller is not the owner, or has to keep the loop.</returns>
+    /// <returns>False when the caller is not the owner, has to keep the loop, or no thread can be had.</returns>
     internal bool TryHandOff()
     {
         if (ThreadThatMayCall is not { } thread || threads.Take() is not { } next)
@@ -208,11 +211,12 @@ internal readonly ref struct LoopOwner(LoopOwnership? ownership, LoopThread? int
     /// <summary>Whether the loop is the caller's.</summary>
     internal bool IsOwner => ownership is not null;
 
-    /// <summary>Refuses to go on unless the loop is still the caller's.</summary>
+    /// <summary>Refuses to go on unless the caller still owns the loop.</summary>
+    /// <param name="of">The ownership of the loop in question; without it, any loop's will do.</param>
     /// <exception cref="InvalidOperationException">The caller is not the owner, or not any more.</exception>
-    internal void Verify()
+    internal void Verify(LoopOwnership? of = null)
     {
-        if (ownership?.IsCallersOutsideOfCalls != true)
+        if (ownership?.IsOwnedByCaller != true || (of is not null && of != ownership))
         {
             throw new InvalidOperationException("What belongs to a loop is touched by its owner only.");
         }

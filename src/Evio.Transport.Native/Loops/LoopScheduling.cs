@@ -3,7 +3,10 @@ namespace Evio.Transport.Native;
 /// <summary>
 /// Where the loops run application code: Kestrel's handlers, callbacks, and the calls given to <see cref="EventLoop.Invoke"/>.
 /// </summary>
-/// <remarks>Posted calls and timers run on the loop's own thread in every mode. Only with <see cref="Adaptive"/> may they block.</remarks>
+/// <remarks>
+/// Posted calls and timers run on the loop's own thread in every mode, or on the thread pool while too many threads are blocked. Only with
+/// <see cref="Adaptive"/> may they block.
+/// </remarks>
 public enum LoopScheduling
 {
     /// <summary>

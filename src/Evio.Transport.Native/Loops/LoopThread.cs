@@ -15,6 +15,7 @@ internal sealed class LoopThread
     private EventLoop? _assigned;
     private bool _exitRequested;
     private int? _processor;
+    private ulong[]? _unbound;
 
     // The nesting depth of calls that keep the thread's loop, and a number that changes with each beginning and end of one.
     private int _keptDepth;
@@ -111,8 +112,22 @@ internal sealed class LoopThread
     {
         if (_processor != processor)
         {
+            _unbound ??= ThreadAffinity.Get();
             ThreadAffinity.BindTo(processor);
             _processor = processor;
+        }
+    }
+
+    /// <summary>
+    /// Lets this thread, which is the calling one, run on all processors that it could run on before it was bound to one. The next loop binds
+    /// it again.
+    /// </summary>
+    internal void Unbind()
+    {
+        if (_processor is not null && _unbound is not null)
+        {
+            ThreadAffinity.Restore(_unbound);
+            _processor = null;
         }
     }
 

@@ -36,7 +36,7 @@ internal sealed class LoopThreads(EventLoopGroupOptions options, Notifications n
     private long _startFailed;
 
     /// <summary>The CPU-bound calls of the group. They take at most half of the threads that may be blocked.</summary>
-    internal CpuBoundCalls Computing { get; } = new(Math.Clamp(options.MaxBlockedThreads / 2, 1, Environment.ProcessorCount));
+    internal CpuBoundCalls CpuBound { get; } = new(Math.Clamp(options.MaxBlockedThreads / 2, 1, Environment.ProcessorCount));
 
     /// <summary>How long a parked thread waits for a loop before it ends.</summary>
     internal static TimeSpan IdleTimeout => TimeSpan.FromSeconds(20);

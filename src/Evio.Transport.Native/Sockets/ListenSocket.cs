@@ -102,6 +102,7 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
             _backOff = null;
             failed.Remove(owner, _token);
+            _token = Polling.Poller.WakeToken;
         }
 
         loop = other;
@@ -116,6 +117,12 @@ internal sealed unsafe class ListenSocket(StreamListener listener, EventLoop loo
 
     private void AttachToLoop()
     {
+        if (_closed)
+        {
+            // A close has come to this loop before.
+            return;
+        }
+
         using (var owner = loop.Ownership.Enter())
         {
             _token = loop.Add(owner, this);

@@ -15,6 +15,13 @@ internal sealed class EvioTransportConfiguration(IConfiguration configuration) :
         // A misspelled name is an error like a misspelled value.
         section.Bind(options, static binder => binder.ErrorOnUnknownConfiguration = true);
 
+        // The binder passes over a value where it expects a list.
+        if (section[nameof(options.LoopAffinity)] is { Length: > 0 } processors)
+        {
+            throw new InvalidOperationException(
+                $"Configuration value '{processors}' at '{Section}:{nameof(options.LoopAffinity)}' is no list; it must be an array of processor numbers.");
+        }
+
         // The binder takes the digits of a mode for a decimal number.
         if (section[nameof(options.UnixSocketMode)] is { Length: > 0 } mode)
         {

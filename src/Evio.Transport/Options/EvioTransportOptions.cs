@@ -39,7 +39,8 @@ public sealed class EvioTransportOptions
     /// <summary>The processors that the loops' threads are bound to: the n-th loop to the n-th entry, in turn.</summary>
     /// <remarks>
     /// Defaults to an empty list, which binds no thread. The numbers are those of sched_setaffinity(2), from 0 to 1023. Has no effect on
-    /// systems other than Linux. The thread pool's threads are never bound.
+    /// systems other than Linux. The thread pool's threads are never bound. With <see cref="LoopScheduling.Adaptive"/>, code that was slow the
+    /// last time runs beside its loop, on any processor.
     /// </remarks>
     public IReadOnlyList<int> LoopAffinity { get; set; } = [];
 

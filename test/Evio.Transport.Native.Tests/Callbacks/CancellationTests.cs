@@ -51,6 +51,80 @@ public sealed class CancellationTests
         await (await client).ExpectAsync("sent");
     }
 
+    /// <summary>The loop does not come to the send: the callback keeps it, or is blocked, and waits for this very send.</summary>
+    [Theory]
+    [MemberData(nameof(StopTests.Cases), MemberType = typeof(StopTests))]
+    public async Task A_callback_gives_up_waiting_for_its_own_send(string scheme, LoopScheduling scheduling)
+    {
+        await using var site = new Site(scheme);
+        await site.StartAsync(
+            new Events
+            {
+                Data = (connection, _) =>
+                {
+                    using var cancelled = new CancellationTokenSource();
+                    var send = connection.SendAsync("not sent"u8.ToArray(), cancelled.Token);
+                    if (scheduling == LoopScheduling.Adaptive)
+                    {
+                        Support.Waiting.Until(() => !connection.Loop.IsCurrent);
+                    }
+
+                    cancelled.Cancel();
+                    Assert.True(Assert.ThrowsAny<AggregateException>(() => send.Wait(Site.Limit)).InnerException is OperationCanceledException);
+                    connection.Write("sent"u8);
+                    return EvioAction.Close;
+                },
+            },
+            scheduling);
+        using var client = await site.ConnectAsync();
+
+        await client.WriteAsync("x");
+
+        await client.ExpectToEndAsync("sent");
+    }
+
+    [Fact]
+    public async Task Withdrawn_sends_are_not_kept()
+    {
+        await using var site = new Site("tcp");
+        var connection = await OpenAsync(site, out var client);
+        var first = connection.SendAsync(More);
+        var references = await SendAndWithdrawAsync(connection, 100);
+
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+
+        // The last one may still be in a register or on a stack.
+        Assert.InRange(references.Count(static reference => reference.IsAlive), 0, 2);
+        Assert.False(first.IsCompleted);
+        _ = await (await client).ReadAsync(More.Length);
+        await first.Within();
+
+        static async Task<List<WeakReference>> SendAndWithdrawAsync(Connection connection, int count)
+        {
+            var references = new List<WeakReference>();
+            for (var i = 0; i < count; i++)
+            {
+                references.Add(await SendAndWithdrawOneAsync(connection));
+            }
+
+            return references;
+        }
+
+        static async Task<WeakReference> SendAndWithdrawOneAsync(Connection connection)
+        {
+            using var cancelled = new CancellationTokenSource();
+            var data = new byte[1000];
+            var reference = new WeakReference(data);
+            var send = connection.SendAsync(data, cancelled.Token);
+            await Support.Waiting.OnLoopAsync(connection.Loop, () => connection.PendingOutput);
+            await cancelled.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => send.Within());
+            return reference;
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Schemes))]
     public async Task A_close_does_not_wait_for_what_is_withdrawn(string scheme)

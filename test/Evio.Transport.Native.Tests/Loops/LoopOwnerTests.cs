@@ -54,11 +54,25 @@ public sealed class LoopOwnerTests
         }
     }
 
-    private static bool IsRefused(in LoopOwner owner)
+    [Fact]
+    public async Task The_owner_of_one_loop_is_not_that_of_another()
+    {
+        await using var group = new TestGroup(loops: 2);
+
+        await group.RunAsync(() =>
+        {
+            using var owner = group.Loops[0].Ownership.Enter();
+            Assert.False(IsRefused(owner));
+            Assert.False(IsRefused(owner, group.Loops[0]));
+            Assert.True(IsRefused(owner, group.Loops[1]));
+        });
+    }
+
+    private static bool IsRefused(in LoopOwner owner, EventLoop? loop = null)
     {
         try
         {
-            owner.Verify();
+            owner.Verify(loop?.Ownership);
             return false;
         }
         catch (InvalidOperationException)
