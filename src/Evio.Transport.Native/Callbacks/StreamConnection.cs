@@ -103,67 +103,6 @@ internal sealed partial class StreamConnection : Connection, IStreamHandler
 
     public override long PendingOutput => _output.Length + _channel.Unsent;
 
-    public override bool Wake()
-    {
-        if (Volatile.Read(ref _refused) != 0)
-        {
-            return false;
-        }
-
-        // One posted call serves all wakes that come before it runs.
-        if (Interlocked.Increment(ref _wakes) > 1 || Loop.TryPostInternal(static connection => ((StreamConnection)connection!).RunWakes(), this))
-        {
-            return true;
-        }
-
-        // The loop is ending. Later wakes must not rely on the call that was not posted.
-        Volatile.Write(ref _refused, 1);
-        return false;
-    }
-
-    public override Task SendAsync(ReadOnlyMemory<byte> data, CancellationToken cancellationToken = default)
-    {
-        if (cancellationToken.IsCancellationRequested)
-        {
-            return Task.FromCanceled(cancellationToken);
-        }
-
-        var send = new PendingSend(data);
-        if (Volatile.Read(ref _refused) != 0 || !Loop.TryPostInternal(
-                static state =>
-                {
-                    var (connection, send) = ((StreamConnection, PendingSend))state!;
-                    connection.SendPosted(send);
-                },
-                (this, send)))
-        {
-            send.SetException(ClosedException());
-        }
-
-        return cancellationToken.CanBeCanceled ? WithdrawWhenCancelledAsync(send, cancellationToken) : send.Task;
-    }
-
-    public override void ShutdownSend() => RunOnLoop(static connection =>
-    {
-        connection._shutdownRequested = true;
-        connection.EndTurn();
-    });
-
-    public override void Close()
-    {
-        if (IsInCallback)
-        {
-            // At once, even if the callback has lost its loop.
-            Volatile.Write(ref _refused, 1);
-        }
-
-        RunOnLoop(static connection =>
-        {
-            connection.Request(State.Closing);
-            connection.EndTurn();
-        });
-    }
-
     // ---- Beginning ----
 
     /// <summary>Calls <see cref="Events.Opened"/> and begins to read.</summary>

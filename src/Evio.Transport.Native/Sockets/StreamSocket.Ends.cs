@@ -122,6 +122,58 @@ public sealed unsafe partial class StreamSocket
         }
     }
 
+    /// <summary>
+    /// Stores an error that ended the connection. The kernel reports such an error once, to the first call that asks. It answers every
+    /// later receive like an end of the input.
+    /// </summary>
+    private void NoteError(int errno)
+    {
+        // EPIPE is not one of them: a send gets it after this side has shut down its output, and when a reset follows the peer's FIN.
+        if (errno is Errno.ECONNRESET or Errno.ETIMEDOUT or Errno.EHOSTUNREACH or Errno.ENETUNREACH)
+        {
+            Volatile.Write(ref _terminalError, errno);
+        }
+    }
+
+    /// <summary>
+    /// Tells apart why a receive got 0 bytes: the peer's FIN, or an error that ended the connection and that another call has taken.
+    /// </summary>
+    private IoResult EndOfInput()
+    {
+        // The leases are read before the error: a call that has ended its lease has stored the error that it took. A call that is still in
+        // the kernel, or has just returned, may not have stored it yet. Only in that case the kernel is asked for the connection's state.
+        // It is "closed" after a reset, but also after a graceful end of both sides.
+        var isAlone = (Volatile.Read(ref _leases) & ~Detached) <= 2;
+        var errno = Volatile.Read(ref _terminalError);
+        if (errno != 0)
+        {
+            return IoResult.FromError(errno);
+        }
+
+        // The state is read before the flag: the flag is set before the shutdown that can change the state.
+        return isAlone || !SocketCalls.IsClosed(_descriptor) || Volatile.Read(ref _sendShutdown)
+            ? IoResult.FromCount(0)
+            : IoResult.FromError(Errno.ECONNRESET);
+    }
+
+    /// <summary>
+    /// Takes the error that <see cref="ReadyEvents.Error"/> announced, a reset for example (<c>SO_ERROR</c>, socket(7)). If it is not
+    /// taken, the next receive or send returns it. A receive does so only after it has read all input that arrived before the error.
+    /// </summary>
+    /// <returns>The error, or <see cref="SocketError.Success"/> when a receive or send has taken it.</returns>
+    public SocketError TakeError()
+    {
+        if (!TryLease())
+        {
+            return SocketError.OperationAborted;
+        }
+
+        var errno = SocketDescriptors.TakeError(_descriptor);
+        NoteError(errno);
+        EndLease();
+        return Errno.ToSocketError(errno);
+    }
+
     int IStreamChannel.Unsent => 0;
 
     void IStreamChannel.Apply(in SocketSettings settings) => SocketOptions.Apply(_descriptor, LocalEndPoint is IPEndPoint, settings);
