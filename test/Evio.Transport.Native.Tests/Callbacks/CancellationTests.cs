@@ -149,6 +149,7 @@ public sealed class CancellationTests
     {
         await using var site = new Site(scheme);
         var connection = await OpenAsync(site, out var client);
+        _ = await client;
         using var hurry = new CancellationTokenSource();
 
         // The peer does not read, and so the stop would take its hour.
@@ -162,7 +163,6 @@ public sealed class CancellationTests
         await stop.Within();
         await unhurried.Within();
         await Assert.ThrowsAsync<IOException>(() => send.Within());
-        _ = await client;
     }
 
     [Theory]
@@ -201,12 +201,12 @@ public sealed class CancellationTests
     {
         await using var site = new Site("tcp");
         var connection = await OpenAsync(site, out var client);
+        _ = await client;
         var send = connection.SendAsync(More);
 
         await site.Server!.StopAsync(TimeSpan.FromHours(1), new CancellationToken(canceled: true)).Within();
 
         await Assert.ThrowsAsync<IOException>(() => send.Within());
-        _ = await client;
     }
 
     private static Task<Connection> OpenAsync(Site site, out Task<Client> client)
