@@ -24,23 +24,19 @@ internal sealed class OutputBlock
 /// <summary>Bytes that a caller of <see cref="Connection.SendAsync"/> waits for.</summary>
 internal sealed class PendingSend(ReadOnlyMemory<byte> data) : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
 {
-    private const int New = 0;
-    private const int Queued = 1;
-    private const int Withdrawn = 2;
-
-    private int _state;
+    private int _isClaimed;
 
     internal ReadOnlyMemory<byte> Data => data;
 
     /// <summary>Where the bytes are in the connection's output; <see langword="null"/> while they are not there.</summary>
     internal OutputBlock? Block { get; set; }
 
-    /// <summary>Notes that the bytes come to the connection's output. On the loop.</summary>
-    /// <returns>False when they were withdrawn.</returns>
-    internal bool TryQueue() => Interlocked.CompareExchange(ref _state, Queued, New) == New;
-
-    /// <summary>Withdraws the bytes before they come to the connection's output. From any thread.</summary>
-    internal bool TryWithdraw() => Interlocked.CompareExchange(ref _state, Withdrawn, New) == New;
+    /// <summary>
+    /// Decides, once, what happens to the bytes: the loop takes them into the connection's output, or a cancellation withdraws them before.
+    /// From any thread.
+    /// </summary>
+    /// <returns>Whether the caller is the first.</returns>
+    internal bool TryClaim() => Interlocked.Exchange(ref _isClaimed, 1) == 0;
 }
 
 /// <summary>The blocks of a loop that no connection uses at the moment. Used by the loop only, so it needs no lock.</summary>

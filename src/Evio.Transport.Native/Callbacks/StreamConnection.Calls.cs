@@ -109,7 +109,7 @@ internal sealed partial class StreamConnection
             return;
         }
 
-        if (!send.TryQueue())
+        if (!send.TryClaim())
         {
             return;
         }
@@ -133,7 +133,7 @@ internal sealed partial class StreamConnection
             static (state, cancellationToken) =>
             {
                 var (connection, send) = ((StreamConnection, PendingSend))state!;
-                if (send.TryWithdraw())
+                if (send.TryClaim())
                 {
                     // The loop has not come to it: a callback may keep the loop, or be blocked, and may even wait for this.
                     send.TrySetCanceled(cancellationToken);

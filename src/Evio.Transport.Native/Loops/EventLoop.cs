@@ -297,9 +297,17 @@ public sealed partial class EventLoop
         }
     }
 
-    /// <summary>Removes a target: no event is delivered under its token any more.</summary>
+    /// <summary>
+    /// Removes a target: no event is delivered under its token any more. Without effect for <see cref="Poller.WakeToken"/>, the token of a
+    /// target that was never added, after the loop's end, too.
+    /// </summary>
     internal void Remove(in LoopOwner owner, ulong token)
     {
+        if (token == Poller.WakeToken)
+        {
+            return;
+        }
+
         owner.Verify(Ownership);
         _registrations.Remove(token);
     }

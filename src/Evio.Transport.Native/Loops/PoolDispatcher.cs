@@ -43,7 +43,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     private bool _waited;
 
     // Whether the pool has no thread for a worker. Set by the monitor. Cleared by the worker that gets a thread, or by the monitor.
-    private bool _isStuck;
+    private bool _isPoolStarved;
 
     // Whether the loop makes the calls that wait for such a worker: 0 or 1.
     private int _loopTakes;
@@ -51,7 +51,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     private EventLoop Loop => loop;
 
     /// <summary>Whether calls should run elsewhere for now, because the pool has no thread for them.</summary>
-    internal bool IsPoolStarved => Volatile.Read(ref _isStuck);
+    internal bool IsPoolStarved => Volatile.Read(ref _isPoolStarved);
 
     public bool IsBusy => Volatile.Read(ref _active) > 0 || !_ready.IsEmpty;
 
@@ -83,19 +83,19 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
     {
         var sample = Volatile.Read(ref _active) > 0 ? MonitorSample.Busy : MonitorSample.Idle;
         var isAnyQueued = false;
-        var isStuck = false;
+        var isStarved = false;
         foreach (var worker in Volatile.Read(ref _workers))
         {
             var workersSample = worker.Sample();
             sample = workersSample > sample ? workersSample : sample;
             isAnyQueued |= worker.IsQueued;
-            isStuck |= worker.HasNoThread();
+            isStarved |= worker.HasNoThread();
         }
 
-        isStuck &= loop.IsAdaptive;
-        if (!isStuck)
+        isStarved &= loop.IsAdaptive;
+        if (!isStarved)
         {
-            Volatile.Write(ref _isStuck, false);
+            Volatile.Write(ref _isPoolStarved, false);
         }
 
         var wait = !_ready.IsEmpty;
@@ -106,10 +106,10 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
             {
                 Start();
             }
-            else if (isStuck)
+            else if (isStarved)
             {
                 // The loop makes the calls instead.
-                Volatile.Write(ref _isStuck, true);
+                Volatile.Write(ref _isPoolStarved, true);
                 if (Interlocked.Exchange(ref _loopTakes, 1) == 0)
                 {
                     _ = loop.TryPostInternal(TakeNext, this);
@@ -228,7 +228,7 @@ internal sealed class PoolDispatcher(EventLoop loop) : IMonitored
         void IThreadPoolWorkItem.Execute()
         {
             Volatile.Write(ref _state, Running);
-            Volatile.Write(ref dispatcher._isStuck, false);
+            Volatile.Write(ref dispatcher._isPoolStarved, false);
             _calls.Begin();
             do
             {

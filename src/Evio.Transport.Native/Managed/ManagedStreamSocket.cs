@@ -265,9 +265,8 @@ internal sealed partial class ManagedStreamSocket : IPollTarget, IStreamChannel
 
     private void CloseOnLoop()
     {
-        if (_handler is not null)
+        using (var owner = Loop.Ownership.Enter())
         {
-            using var owner = Loop.Ownership.Enter();
             Loop.Remove(owner, _token);
         }
 

@@ -199,9 +199,8 @@ internal sealed class DatagramSocket(EventLoop loop, int descriptor, EndPoint lo
         }
 
         _pause?.Cancel();
-        if (_handler is not null)
+        using (var owner = loop.Ownership.Enter())
         {
-            using var owner = loop.Ownership.Enter();
             loop.Remove(owner, _token);
         }
 

@@ -204,11 +204,6 @@ internal sealed class StreamConnector : IPollTarget
         _ended = true;
         _retryTimer?.Cancel();
         _timeoutTimer?.Cancel();
-        if (_token == Polling.Poller.WakeToken)
-        {
-            return;
-        }
-
         using var owner = _loop.Ownership.Enter();
         if (_isRegistered)
         {

@@ -186,9 +186,8 @@ public sealed unsafe partial class StreamSocket
             return;
         }
 
-        if (_token != Polling.Poller.WakeToken)
+        using (var owner = Loop.Ownership.Enter())
         {
-            using var owner = Loop.Ownership.Enter();
             Loop.Remove(owner, _token);
         }
 
